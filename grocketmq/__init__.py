@@ -1,0 +1,87 @@
+"""grocketmq: Apache RocketMQ for gevent, in pure Python.
+
+Reading order: ``model`` (the values), ``wire.framing`` (bytes), ``runtime.tasks`` (greenlets), ``remoting.connection``
+(sockets), ``client.instance`` (what clients share), ``producer.producer``, ``consumer.push``.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from grocketmq.client.config import ClientConfig, Credentials
+from grocketmq.client.manager import MQClientManager
+from grocketmq.consumer import (
+    AllocateAveragely,
+    AllocateAveragelyByCircle,
+    AllocateByConfig,
+    AllocateByMachineRoom,
+    AllocateConsistentHash,
+    AllocateMachineRoomNearby,
+    ConsumeContext,
+    PushConsumer,
+    RemoteBrokerOffsetStore,
+)
+from grocketmq.errors import *  # noqa: F403
+from grocketmq.errors import __all__ as _error_names
+from grocketmq.model.message import Message, MessageExt
+from grocketmq.model.results import (
+    ConsumeOrderlyStatus,
+    ConsumeResult,
+    ConsumeStatus,
+    LocalTransactionState,
+    PullResult,
+    PullStatus,
+    SendResult,
+    SendStatus,
+)
+from grocketmq.model.route import MessageQueue
+from grocketmq.model.subscription import ConsumeFromWhere, MessageModel, Sql
+from grocketmq.producer import (
+    Backpressure,
+    Producer,
+    select_queue_by_hash,
+    select_queue_by_java_hash,
+    select_queue_by_random,
+    split_batch,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    *_error_names,
+    "AllocateAveragely",
+    "AllocateAveragelyByCircle",
+    "AllocateByConfig",
+    "AllocateByMachineRoom",
+    "AllocateConsistentHash",
+    "AllocateMachineRoomNearby",
+    "Backpressure",
+    "ClientConfig",
+    "ConsumeContext",
+    "ConsumeFromWhere",
+    "ConsumeOrderlyStatus",
+    "ConsumeResult",
+    "ConsumeStatus",
+    "Credentials",
+    "LocalTransactionState",
+    "MQClientManager",
+    "Message",
+    "MessageExt",
+    "MessageModel",
+    "MessageQueue",
+    "Producer",
+    "PullResult",
+    "PullStatus",
+    "PushConsumer",
+    "RemoteBrokerOffsetStore",
+    "SendResult",
+    "SendStatus",
+    "Sql",
+    "__version__",
+    "select_queue_by_hash",
+    "select_queue_by_java_hash",
+    "select_queue_by_random",
+    "split_batch",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,0 +1,286 @@
+"""One short method for each request a client makes: build the header, call, read the answer or raise.
+
+No policy lives here: no retry, no choice of a broker, no state.
+
+Source: Apache RocketMQ 5.3.3, module client, class ``MQClientAPIImpl``; the timeouts are those of its callers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grocketmq.client.namesrv import NameServers
+from grocketmq.codes import RequestCode, ResponseCode
+from grocketmq.errors import QueryNotFoundError, RouteNotFoundError, broker_error
+from grocketmq.model.message import MessageExt
+from grocketmq.model.results import PullStatus, SendResult, SendStatus
+from grocketmq.model.route import MessageQueue, TopicRouteData
+from grocketmq.remoting.client import RemotingClient
+from grocketmq.wire import bodies, headers
+from grocketmq.wire.command import RemotingCommand
+from grocketmq.wire.headers.base import CommandHeader
+from grocketmq.wire.message_codec import decode_messages
+from grocketmq.wire.send_command import SendCommand, read_send_answer
+
+__all__ = ["ClientAPI", "PullAnswer"]
+
+#: Seconds for the calls that users do not give a time for.
+ROUTE_TIMEOUT = 3.0
+HEARTBEAT_TIMEOUT = 3.0
+OFFSET_TIMEOUT = 5.0
+OFFSET_QUERY_TIMEOUT = 6.0
+QUERY_MESSAGE_TIMEOUT = 18.0
+SEND_BACK_TIMEOUT = 5.0
+LOCK_TIMEOUT = 1.0
+CREATE_TOPIC_TIMEOUT = 5.0
+
+_STORED = {
+    ResponseCode.SUCCESS: SendStatus.SEND_OK,
+    ResponseCode.FLUSH_DISK_TIMEOUT: SendStatus.FLUSH_DISK_TIMEOUT,
+    ResponseCode.FLUSH_SLAVE_TIMEOUT: SendStatus.FLUSH_SLAVE_TIMEOUT,
+    ResponseCode.SLAVE_NOT_AVAILABLE: SendStatus.SLAVE_NOT_AVAILABLE,
+}
+_PULLED = {
+    ResponseCode.SUCCESS: PullStatus.FOUND,
+    ResponseCode.PULL_NOT_FOUND: PullStatus.NO_NEW_MSG,
+    ResponseCode.PULL_RETRY_IMMEDIATELY: PullStatus.NO_MATCHED_MSG,
+    ResponseCode.PULL_OFFSET_MOVED: PullStatus.OFFSET_ILLEGAL,
+}
+
+
+@dataclass(slots=True)
+class PullAnswer:
+    """A broker's answer to a pull, its messages still as bytes.
+
+    :param status: what was found.
+    :param next_begin_offset: where to go on.
+    :param min_offset: the queue's first offset.
+    :param max_offset: one past the queue's last offset.
+    :param suggested_broker_id: whom to pull from next.
+    :param offset_delta: to be added to every queue offset.
+    :param body: the stored messages, one after the other.
+    """
+
+    status: PullStatus
+    next_begin_offset: int
+    min_offset: int
+    max_offset: int
+    suggested_broker_id: int
+    offset_delta: int
+    body: bytes
+
+
+class ClientAPI:
+    """The requests.  Every method blocks its greenlet at most for its timeout, and raises
+
+    * :class:`~grocketmq.errors.RemotingError` when there is no answer,
+    * :class:`~grocketmq.errors.BrokerError` when the answer is an error code,
+    * :class:`~grocketmq.errors.RemoteProtocolError` when the answer cannot be read.
+
+    :param remoting: makes the calls.
+    :param namesrv: the name servers.
+    """
+
+    def __init__(self, remoting: RemotingClient, namesrv: NameServers) -> None:
+        self._remoting = remoting
+        self._namesrv = namesrv
+
+    # -- name server ---------------------------------------------------------------------------------------------------------
+
+    def topic_route(self, topic: str, timeout: float = ROUTE_TIMEOUT) -> TopicRouteData:
+        """A topic's route.
+
+        :raises RouteNotFoundError: when the name server does not know the topic.
+        """
+        header = headers.GetRouteInfoRequestHeader(topic=topic, accept_standard_json_only=True)
+        answer, address = self._namesrv.invoke(RemotingCommand(header.CODE, ext_fields=header.to_ext()), timeout)
+        if answer.code == ResponseCode.TOPIC_NOT_EXIST:
+            raise RouteNotFoundError(topic)
+        return bodies.TOPIC_ROUTE.decode(_body(answer, address))
+
+    def topic_list(self, timeout: float = ROUTE_TIMEOUT) -> list[str]:
+        """The names of all topics the name server knows."""
+        request = RemotingCommand(RequestCode.GET_ALL_TOPIC_LIST_FROM_NAMESERVER)
+        answer, address = self._namesrv.invoke(request, timeout)
+        return list(bodies.TOPIC_LIST.decode(_body(answer, address)).topic_list)
+
+    # -- clients and groups --------------------------------------------------------------------------------------------------
+
+    def heartbeat(self, address: str, body: bytes, timeout: float = HEARTBEAT_TIMEOUT) -> int:
+        """Tell a broker which groups live here.
+
+        :param body: the encoded heartbeat.
+        :returns: the broker's ``MQVersion`` ordinal.
+        """
+        return self._call(address, headers.HeartbeatRequestHeader(), timeout, body).version
+
+    def unregister(
+        self, address: str, client_id: str, *, producer_group: str | None = None, consumer_group: str | None = None
+    ) -> None:
+        """Tell a broker that a group has left this client."""
+        header = headers.UnregisterClientRequestHeader(
+            client_id=client_id, producer_group=producer_group, consumer_group=consumer_group
+        )
+        self._call(address, header, HEARTBEAT_TIMEOUT)
+
+    def consumer_ids(self, address: str, group: str, timeout: float = ROUTE_TIMEOUT) -> list[str]:
+        """The client ids of a consumer group; a broker that knows no member answers with an error, not with none."""
+        answer = self._call(address, headers.GetConsumerListByGroupRequestHeader(consumer_group=group), timeout)
+        return list(bodies.CONSUMER_LIST.decode(answer.body))
+
+    # -- sending -------------------------------------------------------------------------------------------------------------
+
+    def send(self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float) -> SendResult:
+        """Send a message or a batch.
+
+        :param command: the encoded message.
+        :param queue: where it goes.
+        :param msg_id: the id the client gave it.
+        """
+        answer = self._remoting.invoke(address, command, timeout)
+        status = _STORED.get(answer.code)  # type: ignore[call-overload]
+        if status is None:
+            raise broker_error(answer.code, answer.remark, address)
+        stored = read_send_answer(answer)
+        if stored.queue_id != queue.queue_id:
+            queue = MessageQueue(queue.topic, queue.broker_name, stored.queue_id)
+        return SendResult(
+            status,
+            msg_id,
+            stored.msg_id,
+            queue,
+            stored.queue_offset,
+            stored.transaction_id,
+            stored.region_id,
+            stored.recall_handle,
+        )
+
+    def send_oneway(self, address: str, command: SendCommand, timeout: float) -> None:
+        """Send a message that gets no answer; returns when it is queued for sending."""
+        self._remoting.invoke_oneway(address, command, timeout)
+
+    def send_back(self, address: str, message: MessageExt, group: str, delay_level: int, max_reconsume_times: int) -> None:
+        """Give a message back to the broker that holds it, to be delivered again later or put to the dead letters."""
+        header = headers.ConsumerSendMsgBackRequestHeader(
+            offset=message.commit_log_offset,
+            group=group,
+            delay_level=delay_level,
+            origin_msg_id=message.msg_id,
+            origin_topic=message.topic,
+            max_reconsume_times=max_reconsume_times,
+            bname=message.broker_name,
+        )
+        self._call(address, header, SEND_BACK_TIMEOUT)
+
+    # -- pulling and offsets -------------------------------------------------------------------------------------------------
+
+    def pull(self, address: str, header: headers.PullMessageRequestHeader, timeout: float) -> PullAnswer:
+        """Pull messages; the broker may hold the request while there are none."""
+        answer = self._remoting.invoke(address, RemotingCommand(header.CODE, ext_fields=header.to_ext()), timeout)
+        status = _PULLED.get(answer.code)  # type: ignore[call-overload]
+        if status is None:
+            raise broker_error(answer.code, answer.remark, address)
+        found = headers.PullMessageResponseHeader.parse(answer.ext_fields)
+        return PullAnswer(
+            status,
+            found.next_begin_offset,
+            found.min_offset,
+            found.max_offset,
+            found.suggest_which_broker_id or 0,
+            found.offset_delta or 0,
+            answer.body or b"",
+        )
+
+    def query_offset(self, address: str, group: str, queue: MessageQueue) -> int:
+        """The offset a group has stored for a queue.
+
+        :raises QueryNotFoundError: when it has stored none.
+        """
+        header = headers.QueryConsumerOffsetRequestHeader(
+            consumer_group=group, topic=queue.topic, queue_id=queue.queue_id, bname=queue.broker_name
+        )
+        answer = self._call(address, header, OFFSET_TIMEOUT)
+        return headers.QueryConsumerOffsetResponseHeader.parse(answer.ext_fields).offset
+
+    def update_offset(self, address: str, group: str, queue: MessageQueue, offset: int, *, oneway: bool) -> None:
+        """Store a group's offset of a queue.
+
+        :param oneway: send without an answer, so that a broker's refusal stays unseen.
+        """
+        header = headers.UpdateConsumerOffsetRequestHeader(
+            consumer_group=group,
+            topic=queue.topic,
+            queue_id=queue.queue_id,
+            commit_offset=offset,
+            bname=queue.broker_name,
+        )
+        if oneway:
+            request = RemotingCommand(header.CODE, ext_fields=header.to_ext())
+            self._remoting.invoke_oneway(address, request, OFFSET_TIMEOUT)
+        else:
+            self._call(address, header, OFFSET_TIMEOUT)
+
+    def max_offset(self, address: str, queue: MessageQueue) -> int:
+        """One past the queue's last offset; 0 for a queue that does not exist."""
+        header = headers.GetMaxOffsetRequestHeader(topic=queue.topic, queue_id=queue.queue_id, bname=queue.broker_name)
+        return headers.GetMaxOffsetResponseHeader.parse(self._call(address, header, OFFSET_QUERY_TIMEOUT).ext_fields).offset
+
+    def min_offset(self, address: str, queue: MessageQueue) -> int:
+        """The queue's first offset."""
+        header = headers.GetMinOffsetRequestHeader(topic=queue.topic, queue_id=queue.queue_id, bname=queue.broker_name)
+        return headers.GetMinOffsetResponseHeader.parse(self._call(address, header, OFFSET_QUERY_TIMEOUT).ext_fields).offset
+
+    def search_offset(self, address: str, queue: MessageQueue, timestamp_ms: int) -> int:
+        """The first offset stored at or after a time; the maximum offset when the time lies ahead."""
+        header = headers.SearchOffsetRequestHeader(
+            topic=queue.topic, queue_id=queue.queue_id, timestamp=timestamp_ms, bname=queue.broker_name
+        )
+        return headers.SearchOffsetResponseHeader.parse(self._call(address, header, OFFSET_QUERY_TIMEOUT).ext_fields).offset
+
+    def earliest_store_time(self, address: str, queue: MessageQueue) -> int:
+        """When the queue's first message was stored, ms since the epoch; -1 without one."""
+        header = headers.GetEarliestMsgStoretimeRequestHeader(
+            topic=queue.topic, queue_id=queue.queue_id, bname=queue.broker_name
+        )
+        answer = self._call(address, header, OFFSET_QUERY_TIMEOUT)
+        return headers.GetEarliestMsgStoretimeResponseHeader.parse(answer.ext_fields).timestamp
+
+    # -- messages and topics -------------------------------------------------------------------------------------------------
+
+    def view_message(self, address: str, commit_log_offset: int, timeout: float = QUERY_MESSAGE_TIMEOUT) -> MessageExt:
+        """The message stored at a commit log offset.
+
+        :raises BrokerError: when none starts there.
+        """
+        answer = self._call(address, headers.ViewMessageRequestHeader(offset=commit_log_offset), timeout)
+        found = decode_messages(answer.body or b"")
+        if not found:
+            raise QueryNotFoundError(ResponseCode.QUERY_NOT_FOUND, f"no message at offset {commit_log_offset}", address)
+        return found[0]
+
+    def create_topic(self, address: str, topic: str, queues: int, key: str, perm: int, sys_flag: int) -> None:
+        """Create a topic at one broker, or change it."""
+        header = headers.CreateTopicRequestHeader(
+            topic=topic,
+            default_topic=key,
+            read_queue_nums=queues,
+            write_queue_nums=queues,
+            perm=perm,
+            topic_filter_type="SINGLE_TAG",
+            topic_sys_flag=sys_flag,
+            order=False,
+        )
+        self._call(address, header, CREATE_TOPIC_TIMEOUT)
+
+    def _call(self, address: str, header: CommandHeader, timeout: float, body: bytes | None = None) -> RemotingCommand:
+        request = RemotingCommand(header.CODE, ext_fields=header.to_ext(), body=body)
+        answer = self._remoting.invoke(address, request, timeout)
+        if answer.code != ResponseCode.SUCCESS:
+            raise broker_error(answer.code, answer.remark, address)
+        return answer
+
+
+def _body(answer: RemotingCommand, address: str) -> bytes:
+    if answer.code != ResponseCode.SUCCESS:
+        raise broker_error(answer.code, answer.remark, address)
+    return answer.body or b""

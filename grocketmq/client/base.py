@@ -1,0 +1,162 @@
+"""What every client is: a member of a manager, with a share in an instance, able to ask simple questions."""
+
+from __future__ import annotations
+
+from grocketmq.client.config import ClientConfig
+from grocketmq.client.instance import ClientInstance
+from grocketmq.client.manager import MQClientManager, default_manager
+from grocketmq.errors import ClientStateError, RouteNotFoundError
+from grocketmq.model.message import MessageExt
+from grocketmq.model.message_id import decode_offset_msg_id
+from grocketmq.model.route import MessageQueue, TopicRouteData
+from grocketmq.model.validators import check_client_group
+from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
+from grocketmq.runtime.tasks import TaskGroup
+
+__all__ = ["BaseClient"]
+
+
+class BaseClient(Lifecycle):
+    """Common part of producers and consumers.
+
+    :param group: the group's name.
+    :param config: the common settings.
+    :raises ConfigError: for a group name that brokers refuse.
+    """
+
+    def __init__(self, group: str, config: ClientConfig) -> None:
+        super().__init__()
+        check_client_group(group)
+        self._group = group
+        self._config = config
+        self._manager: MQClientManager | None = None
+        self._shared: ClientInstance | None = None
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
+        return self._group
+
+    @property
+    def config(self) -> ClientConfig:
+        """The common settings."""
+        return self._config
+
+    @property
+    def client_id(self) -> str | None:
+        """The name under which brokers know the instance it belongs to; None before ``start()``."""
+        return None if self._shared is None else self._shared.client_id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._group!r}, {self.state.value}>"
+
+    # -- for subclasses ------------------------------------------------------------------------------------------------------
+
+    def bind(self, manager: MQClientManager) -> None:
+        """Belong to this manager instead of the process's own; never blocks.  The manager calls it.
+
+        :param manager: where its instance will come from.
+        :raises ClientStateError: when it was started already.
+        """
+        if self.state is not ServiceState.CREATED:
+            raise ClientStateError(f"{self!r} must be registered with a manager before it is started")
+        self._manager = manager
+
+    def _join_instance(self) -> ClientInstance:
+        self._manager = self._manager or default_manager()
+        self._shared = self._manager.instance(self._config)
+        return self._shared
+
+    def _leave_instance(self) -> None:
+        if self._manager is not None and self._shared is not None:
+            self._manager.release(self._shared)
+
+    @property
+    def _instance(self) -> ClientInstance:
+        if self._shared is None:
+            raise ClientStateError(f"{self!r} must be started first")
+        return self._shared
+
+    def _new_tasks(self) -> TaskGroup:
+        return TaskGroup(f"{type(self).__name__} {self._group}")
+
+    def _master(self, queue: MessageQueue) -> str:
+        self._check_running()
+        return self._instance.master_address(queue, Deadline(self._config.request_timeout))
+
+    # -- queries -------------------------------------------------------------------------------------------------------------
+
+    def topic_list(self) -> list[str]:
+        """The names of all topics the name server knows; blocks at most ``request_timeout``.
+
+        :raises RemotingError: when no name server answers.
+        """
+        self._check_running()
+        return self._instance.api.topic_list(self._config.request_timeout)
+
+    def topic_route(self, topic: str) -> TopicRouteData:
+        """A topic's route, asked anew; blocks at most ``request_timeout``.
+
+        :param topic: the topic's name.
+        :raises RouteNotFoundError: when no name server knows it.
+        """
+        self._check_running()
+        return self._instance.api.topic_route(topic, self._config.request_timeout)
+
+    def consumer_ids(self, group: str, topic: str) -> list[str]:
+        """The client ids of a consumer group, from a broker of a topic it consumes; blocks at most ``request_timeout``
+        a broker.
+
+        :param group: the consumer group.
+        :param topic: a topic it is subscribed to.
+        :raises BrokerError: when the broker knows no member of the group.
+        :raises RouteNotFoundError: when the topic has no broker.
+        """
+        self._check_running()
+        instance = self._instance
+        instance.subscribe_queues(topic)
+        addresses = instance.routes.brokers_of(topic)
+        if not addresses:
+            raise RouteNotFoundError(topic, "it has no broker at present")
+        return instance.api.consumer_ids(addresses[0], group, self._config.request_timeout)
+
+    def max_offset(self, queue: MessageQueue) -> int:
+        """One past the queue's last offset; blocks at most 6 s.
+
+        :param queue: the queue; 0 is the answer for one that does not exist.
+        """
+        return self._instance.api.max_offset(self._master(queue), queue)
+
+    def min_offset(self, queue: MessageQueue) -> int:
+        """The queue's first offset; blocks at most 6 s.
+
+        :param queue: the queue.
+        """
+        return self._instance.api.min_offset(self._master(queue), queue)
+
+    def search_offset(self, queue: MessageQueue, timestamp_ms: int) -> int:
+        """The first offset stored at or after a time; blocks at most 6 s.
+
+        :param queue: the queue.
+        :param timestamp_ms: ms since the epoch; a time ahead gives the maximum offset.
+        """
+        return self._instance.api.search_offset(self._master(queue), queue, timestamp_ms)
+
+    def earliest_store_time(self, queue: MessageQueue) -> int:
+        """When the queue's first message was stored, in ms since the epoch; blocks at most 6 s.
+
+        :param queue: the queue; -1 is the answer for an empty one.
+        """
+        return self._instance.api.earliest_store_time(self._master(queue), queue)
+
+    def view_stored(self, offset_msg_id: str) -> MessageExt:
+        """The message with an offset id, from the broker the id names; blocks at most ``request_timeout``.
+
+        :param offset_msg_id: 32 or 56 hexadecimal digits, as :attr:`SendResult.offset_msg_id` holds them.
+        :raises BrokerError: when no message starts there.
+        :raises RemoteProtocolError: when the id is not of that form.
+        """
+        self._check_running()
+        where = decode_offset_msg_id(offset_msg_id)
+        return self._instance.api.view_message(where.address, where.commit_log_offset, self._config.request_timeout)

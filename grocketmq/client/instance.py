@@ -1,0 +1,326 @@
+"""``ClientInstance``: what clients with the same settings share.
+
+One connection a broker, one route table, one heartbeat and one set of scheduled tasks, under one client id.
+
+===============  ========================  =========================================================================
+task             interval                  what it does
+===============  ========================  =========================================================================
+update routes    ``route_poll_interval``   fetches the routes of all topics in use; often while a consumer has none
+heartbeat        ``heartbeat_interval``    drops brokers that no route names, tells the others which groups live here
+rebalance        20 s, 1 s, or when woken  lets every consumer take its share of the queues
+persist offsets  ``persist_offset_...``    lets every consumer store its offsets
+===============  ========================  =========================================================================
+
+Source of the intervals: Apache RocketMQ 5.3.3, module client, classes ``MQClientInstance``, ``RebalanceService``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator
+from time import time_ns
+
+import gevent
+from gevent.event import Event
+
+from grocketmq.client.api import ROUTE_TIMEOUT, ClientAPI
+from grocketmq.client.config import ClientConfig
+from grocketmq.client.heartbeat import heartbeat_body
+from grocketmq.client.members import ConsumerMember, ProducerMember
+from grocketmq.client.namesrv import NameServers
+from grocketmq.client.processor import register_processors
+from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
+from grocketmq.errors import ConfigError, GRocketMQError, RouteNotFoundError
+from grocketmq.model.addresses import client_id
+from grocketmq.model.message_id import UniqueIdGenerator
+from grocketmq.model.route import MASTER_ID, MessageQueue, TopicPublishInfo, TopicRouteData
+from grocketmq.remoting.client import RemotingClient
+from grocketmq.remoting.stream import local_ip
+from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.tasks import PeriodicTask, TaskGroup
+
+__all__ = ["ClientInstance"]
+
+log = logging.getLogger(__name__)
+
+REBALANCE_INTERVAL = 20.0
+#: Seconds until the next try while some consumer has not got its share, and the least time between two rounds.
+REBALANCE_SOON = 1.0
+FIRST_HEARTBEAT = 1.0
+FIRST_PERSIST = 10.0
+#: Seconds for telling all brokers that a group has left.
+UNREGISTER_TIMEOUT = 3.0
+
+
+class ClientInstance:
+    """The shared part of clients with equal settings.  Made by :class:`~grocketmq.client.manager.MQClientManager`.
+
+    :param config: the settings.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.config = config
+        ip = local_ip(config.namesrv_addresses[0])
+        name = "#".join(filter(None, (config.instance_name, f"{os.getpid()}#{time_ns()}")))
+        #: The name under which brokers know this instance.
+        self.client_id = config.client_id or client_id(str(ip), name, config.unit_name)
+        self.tasks = TaskGroup(self.client_id)
+        self.remoting = RemotingClient(
+            self.tasks,
+            connect_timeout=config.connect_timeout,
+            max_frame_bytes=config.max_frame_size,
+            serialize_type=config.serialize_type,
+            hooks=config.hooks,
+            credentials=config.credentials,
+        )
+        self.namesrv = NameServers(self.remoting, config.namesrv_addresses)
+        self.api = ClientAPI(self.remoting, self.namesrv)
+        self.routes = RouteTable()
+        self.unique_ids = UniqueIdGenerator(ip.packed, os.getpid(), random.getrandbits(32))
+        #: Address -> ``MQVersion`` ordinal, from its last answer to a heartbeat.
+        self.broker_versions: dict[str, int] = {}
+        self._producers: list[ProducerMember] = []
+        self._consumers: dict[str, ConsumerMember] = {}
+        self._fetching: dict[str, Event] = {}
+        self._silent: set[str] = set()
+        self._route_backoff = Backoff(1.0, config.route_poll_interval)
+        self._routeless: set[str] = set()
+        register_processors(self.remoting, self)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        config = self.config
+        periodic = self.tasks.periodic
+        self._route_task: PeriodicTask = periodic("update routes", config.route_poll_interval, self._update_routes)
+        self._heartbeat_task: PeriodicTask = periodic("heartbeat", config.heartbeat_interval, self._heartbeat, FIRST_HEARTBEAT)
+        self._rebalance_task: PeriodicTask = periodic("rebalance", REBALANCE_INTERVAL, self._rebalance, REBALANCE_INTERVAL)
+        self._rebalance_task.least_gap = REBALANCE_SOON
+        periodic("persist offsets", config.persist_offset_interval, self._persist_offsets, FIRST_PERSIST)
+
+    def __repr__(self) -> str:
+        return f"<ClientInstance {self.client_id} of {', '.join(self.config.namesrv_addresses)}>"
+
+    # -- members -------------------------------------------------------------------------------------------------------------
+
+    def register_producer(self, producer: ProducerMember) -> None:
+        """Take a producer in; never blocks."""
+        self._producers.append(producer)
+        self._heartbeat_task.wake()
+
+    def register_consumer(self, consumer: ConsumerMember) -> None:
+        """Take a consumer in; never blocks.
+
+        :raises ConfigError: when this instance has a consumer of the group already.
+        """
+        if consumer.group in self._consumers:
+            raise ConfigError(
+                f"group {consumer.group!r} has a consumer in instance {self.client_id} already; "
+                "give the second one its own instance_name"
+            )
+        self._consumers[consumer.group] = consumer
+
+    def unregister_producer(self, producer: ProducerMember) -> None:
+        """Let a producer go and tell the brokers; blocks at most 3 s, errors are ignored."""
+        self._producers.remove(producer)
+        if all(one.group != producer.group for one in self._producers):
+            self._at_brokers(
+                "unregister", lambda address: self.api.unregister(address, self.client_id, producer_group=producer.group)
+            )
+
+    def unregister_consumer(self, consumer: ConsumerMember) -> None:
+        """Let a consumer go and tell the brokers, so that the others of its group take its queues; blocks at most 3 s."""
+        if self._consumers.pop(consumer.group, None) is consumer:
+            self._at_brokers(
+                "unregister", lambda address: self.api.unregister(address, self.client_id, consumer_group=consumer.group)
+            )
+
+    @property
+    def has_members(self) -> bool:
+        """Whether any client uses this instance."""
+        return bool(self._producers or self._consumers)
+
+    def consumer(self, group: str) -> ConsumerMember | None:
+        """The consumer of a group, None if there is none here."""
+        return self._consumers.get(group)
+
+    def shutdown(self, timeout: float = 1.0) -> None:
+        """End all tasks and connections; blocks for about ``timeout`` seconds at most.  The last member calls it."""
+        self.tasks.stop_periodic()
+        self.remoting.close(timeout)
+        self.tasks.join(timeout)
+        self.tasks.kill()
+
+    # -- routes --------------------------------------------------------------------------------------------------------------
+
+    def publish_info(self, topic: str, default_queues: int, deadline: Deadline) -> TopicPublishInfo:
+        """Where to send a topic's messages; blocks only while the route must be fetched.
+
+        A topic that no name server knows gets the route of the default topic: a broker creates it with the first message, where
+        it is allowed to.
+
+        :param topic: the topic's name.
+        :param default_queues: how many queues a topic created that way asks for.
+        :param deadline: when to give up.
+        :raises RouteNotFoundError: when there is no queue to send to.
+        :raises RemotingError: when no name server answers.
+        """
+        info = self.routes.publish.get(topic)
+        if info is not None and info.queues:
+            return info
+        try:
+            self.refresh_route(topic, deadline.check(f"find the route of {topic}"))
+        except RouteNotFoundError:
+            self._derive_route(topic, default_queues, deadline.check(f"find the route of {DEFAULT_TOPIC}"))
+        info = self.routes.publish.get(topic)
+        if info is None or not info.queues:
+            raise RouteNotFoundError(
+                topic, "none of its queues can be written to; check its permissions and its brokers' masters"
+            )
+        return info
+
+    def _derive_route(self, topic: str, default_queues: int, timeout: float) -> None:
+        try:
+            route = self.api.topic_route(DEFAULT_TOPIC, timeout)
+        except RouteNotFoundError as error:
+            raise RouteNotFoundError(topic) from error
+        self._take_over(topic, derived_route(route, default_queues))
+
+    def subscribe_queues(self, topic: str, timeout: float = ROUTE_TIMEOUT) -> tuple[MessageQueue, ...]:
+        """All queues a topic's consumers may pull from, sorted; blocks only while the route must be fetched.
+
+        :raises RouteNotFoundError: when no name server knows the topic.
+        """
+        if not self.routes.subscribe.get(topic):
+            self.refresh_route(topic, timeout)
+        return self.routes.subscribe.get(topic, ())
+
+    def refresh_route(self, topic: str, timeout: float = ROUTE_TIMEOUT) -> bool:
+        """Fetch a topic's route; blocks at most ``timeout`` seconds.  Several callers share one fetch.
+
+        :returns: whether the route changed.
+        :raises RouteNotFoundError: when no name server knows the topic; what was known before is kept.
+        """
+        deadline = Deadline(timeout)
+        under_way = self._fetching.get(topic)
+        if under_way is not None:
+            under_way.wait(deadline.remaining())
+            if topic in self.routes.routes:
+                return False
+        done = self._fetching[topic] = Event()
+        try:
+            return self._take_over(topic, self.api.topic_route(topic, deadline.check(f"fetch the route of {topic}")))
+        finally:
+            done.set()
+            if self._fetching.get(topic) is done:
+                del self._fetching[topic]
+
+    def _take_over(self, topic: str, route: TopicRouteData) -> bool:
+        known = {address for _, _, address in self.routes.members()}
+        changed = self.routes.update(topic, route)
+        if changed:
+            log.info(
+                "route of %s changed: %s", topic, [(data.broker_name, data.write_queue_nums) for data in route.queue_datas]
+            )
+            if any(topic in consumer.topics() for consumer in self._consumers.values()):
+                self.rebalance_soon()
+        if any(address not in known for _, _, address in self.routes.members()):
+            self._heartbeat_task.wake()
+        return changed
+
+    def refresh_routes_soon(self) -> None:
+        """Fetch all routes in use in the background; never blocks."""
+        self._route_task.wake()
+
+    def master_address(self, queue: MessageQueue, deadline: Deadline) -> str:
+        """The address of a queue's master, its route fetched if need be; blocks at most until the deadline.
+
+        :raises RouteNotFoundError: when its broker has no master now.
+        """
+        address = self.routes.master(queue.broker_name)
+        if address is None:
+            self.refresh_route(queue.topic, deadline.check(f"find broker {queue.broker_name}"))
+            address = self.routes.master(queue.broker_name)
+            if address is None:
+                raise RouteNotFoundError(queue.topic, f"broker {queue.broker_name} has no master at present")
+        return address
+
+    def _update_routes(self) -> float | None:
+        """Fetch every route in use; come back soon while a consumer waits for one."""
+        missing = set()
+        for topic in sorted(self._topics()):
+            try:
+                self.refresh_route(topic)
+            except RouteNotFoundError:
+                missing.add(topic)
+            except GRocketMQError as error:
+                log.warning("route of %s not fetched, the old one stays: %s", topic, error)
+        missing &= {topic for consumer in self._consumers.values() for topic in consumer.topics()}
+        if missing != self._routeless:
+            self._routeless = missing
+            self._route_backoff.reset()
+        return self._route_backoff.next() if missing else None
+
+    def _topics(self) -> set[str]:
+        members: Iterator[ProducerMember | ConsumerMember] = iter([*self._producers, *self._consumers.values()])
+        return {topic for member in members for topic in member.topics()}
+
+    # -- heartbeats ----------------------------------------------------------------------------------------------------------
+
+    def heartbeat_now(self) -> None:
+        """Tell all brokers which groups live here; blocks until each has answered or failed, 3 s at most."""
+        body = heartbeat_body(self.client_id, self._producers, list(self._consumers.values()))
+        if body is not None:
+            self._at_brokers("heartbeat", lambda address: self._heartbeat_one(address, body))
+
+    def heartbeat_soon(self) -> None:
+        """Send heartbeats in the background; never blocks."""
+        self._heartbeat_task.wake()
+
+    def _heartbeat(self) -> None:
+        for address in self.routes.drop_offline():
+            log.info("broker %s is in no route any more; its connection is closed", address)
+            self.remoting.forget(address)
+        self.heartbeat_now()
+
+    def _heartbeat_one(self, address: str, body: bytes) -> None:
+        self.broker_versions[address] = self.api.heartbeat(address, body)
+        self._silent.discard(address)
+
+    def _at_brokers(self, what: str, call: Callable[[str], None]) -> None:
+        """Make a call at every broker at the same time; slaves count only when there is a consumer."""
+        addresses = {address for _, one, address in self.routes.members() if one == MASTER_ID or self._consumers}
+        calls = [self.tasks.spawn(f"{what} {address}", self._try_at, what, address, call) for address in addresses]
+        gevent.joinall(calls, timeout=UNREGISTER_TIMEOUT)
+
+    def _try_at(self, what: str, address: str, call: Callable[[str], None]) -> None:
+        try:
+            call(address)
+        except GRocketMQError as error:
+            if address not in self._silent:
+                self._silent.add(address)
+                log.warning("%s to %s failed, next try with the next round: %s", what, address, error)
+
+    # -- consumers' tasks ----------------------------------------------------------------------------------------------------
+
+    def rebalance_soon(self) -> None:
+        """Let every consumer take its share as soon as possible; never blocks."""
+        self._rebalance_task.wake()
+
+    def _rebalance(self) -> float | None:
+        balanced = True
+        for consumer in list(self._consumers.values()):
+            try:
+                balanced &= consumer.rebalance()
+            except Exception as error:
+                balanced = False
+                self.tasks.failed(f"rebalance of {consumer.group}", error)
+        return None if balanced else REBALANCE_SOON
+
+    def _persist_offsets(self) -> None:
+        for consumer in list(self._consumers.values()):
+            try:
+                consumer.persist_offsets()
+            except Exception as error:
+                self.tasks.failed(f"persist offsets of {consumer.group}", error)

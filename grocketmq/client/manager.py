@@ -1,0 +1,98 @@
+"""Which instance serves which client, in this process."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from grocketmq.client.config import ClientConfig
+from grocketmq.client.instance import ClientInstance
+from grocketmq.client.members import Member
+from grocketmq.errors import ConfigError
+from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
+
+__all__ = ["MQClientManager", "default_manager"]
+
+
+class MQClientManager(Lifecycle):
+    """Looks after clients: starts and stops them together, and gives those with equal settings one instance.
+
+    Every client has a manager, one of the process if no other; making one of your own is for starting and stopping several
+    clients as one::
+
+        manager = MQClientManager(namesrv="127.0.0.1:9876")
+        manager.register_producer(producer)
+        manager.register_consumer(consumer)
+        manager.start()
+        ...
+        manager.shutdown()
+
+    :param common: the settings of :class:`~grocketmq.client.config.ClientConfig`; clients must use the same name servers.
+    """
+
+    def __init__(self, **common: Any) -> None:
+        super().__init__()
+        self.config = ClientConfig(**common) if common else None
+        self._instances: dict[ClientConfig, ClientInstance] = {}
+        self._producers: list[Member] = []
+        self._consumers: list[Member] = []
+
+    def __repr__(self) -> str:
+        return f"<MQClientManager {len(self._producers)} producers, {len(self._consumers)} consumers, {self.state.value}>"
+
+    def register_producer(self, producer: Member) -> None:
+        """Look after a producer; started at once if the manager runs, else with :meth:`start`.
+
+        :param producer: not started yet.
+        :raises ConfigError: when it uses other name servers.
+        :raises ClientStateError: when it was started already.
+        """
+        self._register(self._producers, producer)
+
+    def register_consumer(self, consumer: Member) -> None:
+        """As :meth:`register_producer`, for a consumer of any kind."""
+        self._register(self._consumers, consumer)
+
+    def _register(self, members: list[Member], member: Member) -> None:
+        if self.config is not None and self.config.namesrv != member.config.namesrv:
+            raise ConfigError(f"{member!r} uses name servers {member.config.namesrv}, its manager {self.config.namesrv}")
+        member.bind(self)
+        members.append(member)
+        if self.state is ServiceState.RUNNING:
+            member.start()
+
+    def _start(self) -> None:
+        for member in [*self._producers, *self._consumers]:
+            member.start()
+
+    def _shutdown(self, timeout: float) -> None:
+        """Consumers first: what their listeners still send must find its producer running."""
+        for member in [*reversed(self._consumers), *reversed(self._producers)]:
+            member.shutdown(timeout)
+
+    def instance(self, config: ClientConfig) -> ClientInstance:
+        """The instance for these settings, made if there is none."""
+        found = self._instances.get(config)
+        if found is None:
+            made = ClientInstance(config)
+            found = self._instances.setdefault(config, made)
+            if found is not made:  # another client made one while this one looked for its address
+                made.shutdown()
+        return found
+
+    def release(self, instance: ClientInstance) -> None:
+        """End an instance that no client uses any more; blocks about a second at most."""
+        if not instance.has_members and self._instances.get(instance.config) is instance:
+            del self._instances[instance.config]
+            instance.shutdown()
+
+
+_default: tuple[int, MQClientManager] | None = None
+
+
+def default_manager() -> MQClientManager:
+    """The process's own manager; a forked child gets a new one."""
+    global _default
+    if _default is None or _default[0] != os.getpid():
+        _default = (os.getpid(), MQClientManager())
+    return _default[1]

@@ -1,0 +1,88 @@
+"""What a user writes to consume: a function of messages, and what it may say about them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from grocketmq.errors import ConfigError
+from grocketmq.model.message import MessageExt
+from grocketmq.model.results import ConsumeResult, ConsumeStatus
+from grocketmq.model.route import MessageQueue
+
+__all__ = ["ConsumeContext", "Listener", "Outcome", "adapt_listener", "outcome_of"]
+
+#: What users write: ``listener(msgs)`` or ``listener(msgs, context)``.
+Listener = Callable[..., object]
+
+
+@dataclass(slots=True)
+class ConsumeContext:
+    """Given to a concurrent listener that takes two arguments.
+
+    :param message_queue: where the messages come from.
+    :param ack_index: index of the last message that was consumed; set it to send those after it back.  None: all were.
+    :param delay_level_when_next_consume: the delay of those sent back: 0 grows with each time, -1 means the dead letters.
+    """
+
+    message_queue: MessageQueue
+    ack_index: int | None = None
+    delay_level_when_next_consume: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How many messages, from the first on, were consumed; the others are sent back."""
+
+    consumed: int
+
+
+def adapt_listener(listener: Listener) -> Callable[[list[MessageExt], ConsumeContext], object]:
+    """Make any listener take messages and a context; never blocks.
+
+    :param listener: a callable with one or two positional parameters.
+    :raises ConfigError: when it is none.
+    """
+    if not callable(listener):
+        raise ConfigError(f"listener {listener!r} is not callable")
+    if inspect.iscoroutinefunction(listener):
+        raise ConfigError(f"listener {listener!r} is a coroutine function; grocketmq runs greenlets, not coroutines")
+    if _takes(listener, 2):
+        return listener
+    if _takes(listener, 1):
+        return lambda messages, context: listener(messages)
+    raise ConfigError(f"listener {listener!r} must be callable as listener(msgs) or listener(msgs, context)")
+
+
+def _takes(listener: Callable[..., Any], count: int) -> bool:
+    try:
+        signature = inspect.signature(listener)
+    except (TypeError, ValueError):
+        return count == 1
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def outcome_of(answer: object, context: ConsumeContext, count: int) -> Outcome:
+    """What a concurrent listener's answer means; never blocks.
+
+    :param answer: what it returned.
+    :param context: what it may have set.
+    :param count: how many messages it was given.
+    :raises TypeError: for an answer that is none, so that a slip is no silent success.
+    """
+    ack_index = context.ack_index
+    status: object = answer
+    if isinstance(answer, ConsumeResult):
+        status = answer.status
+        ack_index = answer.ack_index if answer.ack_index is not None else ack_index
+    if status is None or status is ConsumeStatus.SUCCESS:
+        return Outcome(count if ack_index is None else max(0, min(count, ack_index + 1)))
+    if status is ConsumeStatus.RECONSUME_LATER:
+        return Outcome(0)
+    raise TypeError(f"a listener returns None, a ConsumeStatus or a ConsumeResult, not {answer!r:.80}")

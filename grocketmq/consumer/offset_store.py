@@ -1,0 +1,136 @@
+"""Where a group's offsets are kept.
+
+Source: Apache RocketMQ 5.3.3, module client, classes ``RemoteBrokerOffsetStore``, ``ControllableOffset``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Protocol
+
+from grocketmq.client.instance import ClientInstance
+from grocketmq.errors import GRocketMQError, QueryNotFoundError
+from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.deadline import Deadline
+
+__all__ = ["OffsetStore", "RemoteBrokerOffsetStore"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds to find the broker of a queue whose offset is read or stored.
+_FIND_TIMEOUT = 3.0
+
+
+class OffsetStore(Protocol):
+    """What a consumer asks of a store.  ``update`` and its kin change memory only; ``persist`` brings it where it lasts."""
+
+    def open(self, instance: ClientInstance, group: str) -> None:
+        """Get ready for a group; called once, when the consumer starts."""
+
+    def read(self, queue: MessageQueue) -> int | None:
+        """The stored offset, asked anew; None when there is none.  A failure to ask is an error, never None."""
+
+    def in_memory(self, queue: MessageQueue) -> int | None:
+        """The offset reached here, stored or not; None when there is none.  Never blocks."""
+
+    def update(self, queue: MessageQueue, offset: int, *, increase_only: bool) -> None:
+        """Move the offset in memory; never blocks."""
+
+    def update_and_freeze(self, queue: MessageQueue, offset: int) -> None:
+        """Set the offset and ignore every later update until the queue is removed; never blocks."""
+
+    def persist(self, queues: Iterable[MessageQueue]) -> None:
+        """Store the offsets of these queues, and forget those of others; errors are logged and met again next time."""
+
+    def persist_one(self, queue: MessageQueue) -> None:
+        """Store the offset of one queue; an error is logged."""
+
+    def remove(self, queue: MessageQueue) -> None:
+        """Forget the offset in memory; never blocks."""
+
+
+class _Offset:
+    __slots__ = ("frozen", "value")
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+        self.frozen = False
+
+
+class RemoteBrokerOffsetStore:
+    """Offsets kept by the brokers, for groups whose members share the messages.
+
+    Unlike Java's, it waits for the broker's answer when it stores, so a refusal is seen.
+    """
+
+    def __init__(self) -> None:
+        self._offsets: dict[MessageQueue, _Offset] = {}
+        self._refused: set[MessageQueue] = set()
+
+    def open(self, instance: ClientInstance, group: str) -> None:
+        """See :class:`OffsetStore`."""
+        self._instance = instance
+        self._group = group
+
+    def read(self, queue: MessageQueue) -> int | None:
+        """Ask the queue's broker; blocks at most 5 s.
+
+        :raises RemotingError: when there is no answer.
+        :raises BrokerError: when the broker cannot tell.
+        """
+        try:
+            offset = self._instance.api.query_offset(self._address(queue), self._group, queue)
+        except QueryNotFoundError:
+            return None
+        return offset if offset >= 0 else None
+
+    def in_memory(self, queue: MessageQueue) -> int | None:
+        """See :class:`OffsetStore`."""
+        offset = self._offsets.get(queue)
+        return None if offset is None else offset.value
+
+    def update(self, queue: MessageQueue, offset: int, *, increase_only: bool) -> None:
+        """See :class:`OffsetStore`."""
+        known = self._offsets.get(queue)
+        if known is None:
+            self._offsets[queue] = _Offset(offset)
+        elif not known.frozen and (not increase_only or offset > known.value):
+            known.value = offset
+
+    def update_and_freeze(self, queue: MessageQueue, offset: int) -> None:
+        """See :class:`OffsetStore`."""
+        known = self._offsets[queue] = _Offset(offset)
+        known.frozen = True
+
+    def persist(self, queues: Iterable[MessageQueue]) -> None:
+        """See :class:`OffsetStore`; blocks at most 5 s a queue."""
+        wanted = set(queues)
+        for queue in list(self._offsets):
+            if queue in wanted:
+                self.persist_one(queue)
+            else:
+                self.remove(queue)
+
+    def persist_one(self, queue: MessageQueue) -> None:
+        """See :class:`OffsetStore`; blocks at most 5 s."""
+        offset = self._offsets.get(queue)
+        if offset is None:
+            return
+        try:
+            self._instance.api.update_offset(self._address(queue), self._group, queue, offset.value, oneway=False)
+            self._refused.discard(queue)
+        except GRocketMQError as error:
+            if queue not in self._refused:  # once for each time it begins to fail
+                self._refused.add(queue)
+                log.warning(
+                    "offset %d of %s for group %s not stored, tried again later: %s", offset.value, queue, self._group, error
+                )
+
+    def remove(self, queue: MessageQueue) -> None:
+        """See :class:`OffsetStore`."""
+        self._offsets.pop(queue, None)
+        self._refused.discard(queue)
+
+    def _address(self, queue: MessageQueue) -> str:
+        return self._instance.master_address(queue, Deadline(_FIND_TIMEOUT))

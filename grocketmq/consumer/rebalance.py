@@ -1,0 +1,171 @@
+"""Takes a consumer's share of its topics' queues, and gives back what is no longer its.
+
+A list of members that could not be had is not an empty list: then everything stays as it is.
+
+Source: Apache RocketMQ 5.3.3, module client, classes ``RebalanceImpl``, ``RebalancePushImpl``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+from gevent.lock import RLock
+
+from grocketmq.client.instance import ClientInstance
+from grocketmq.consumer.allocate import AllocateStrategy, sort_client_ids
+from grocketmq.consumer.offset_store import OffsetStore
+from grocketmq.consumer.process_queue import ProcessQueue
+from grocketmq.consumer.pull_request import PullRequest
+from grocketmq.consumer.subscriptions import Subscriptions
+from grocketmq.errors import GRocketMQError
+from grocketmq.model.route import MessageQueue
+
+__all__ = ["Rebalance"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds before the first pull of a queue that another member may hold at this moment, so that it can let go of it.
+HAND_OVER_PAUSE = 0.5
+
+
+class Rebalance:
+    """The queues of one consumer.
+
+    :param group: the consumer's group.
+    :param instance: its instance.
+    :param subscriptions: what it is subscribed to.
+    :param strategy: how the members share the queues.
+    :param store: the group's offsets.
+    :param start_offset: where to begin in a queue; may block, raises when it cannot tell.
+    :param pull: takes a new queue's first pull request, and the seconds before it is due.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        instance: ClientInstance,
+        subscriptions: Subscriptions,
+        strategy: AllocateStrategy,
+        store: OffsetStore,
+        start_offset: Callable[[MessageQueue], int],
+        pull: Callable[[PullRequest, float], None],
+    ) -> None:
+        #: The queues that are this consumer's now.
+        self.process_queues: dict[MessageQueue, ProcessQueue] = {}
+        self._group = group
+        self._instance = instance
+        self._subscriptions = subscriptions
+        self._strategy = strategy
+        self._store = store
+        self._start_offset = start_offset
+        self._pull = pull
+        self._turn = RLock()
+        self._stopped = False
+        self._unanswered: set[str] = set()
+
+    def run(self) -> bool:
+        """One round over all topics; blocks for its calls to brokers.  Rounds never overlap.
+
+        :returns: whether this consumer has exactly its share.
+        """
+        balanced = True
+        with self._turn:
+            for topic in self._subscriptions.topics():
+                balanced &= self._topic(topic)
+            topics = set(self._subscriptions.topics())
+            self._give_back([queue for queue in self.process_queues if queue.topic not in topics])
+        return balanced
+
+    def give_back(self, queue: MessageQueue) -> None:
+        """Store a queue's offset and let go of it; the next round takes it anew if it is still this consumer's.  Blocks."""
+        with self._turn:
+            if queue in self.process_queues:
+                self._give_back([queue])
+
+    def stop(self) -> None:
+        """Take nothing more, and drop every queue without storing anything; never blocks."""
+        self._stopped = True
+        for process_queue in self.process_queues.values():
+            process_queue.dropped = True
+
+    def _topic(self, topic: str) -> bool:
+        queues = self._instance.routes.subscribe.get(topic)
+        if not queues:
+            return True  # the route task looks for it, and wakes the rebalance when it is found
+        client_ids = self._client_ids(topic)
+        if client_ids is None:
+            return False
+        if self._instance.client_id not in client_ids:
+            log.warning("brokers do not count this client to group %s yet; its queues of %s wait", self._group, topic)
+            self._instance.heartbeat_soon()
+        try:
+            mine = self._strategy.allocate(self._instance.client_id, queues, sort_client_ids(client_ids))
+        except Exception:
+            log.exception("strategy %s failed for topic %s; all queues stay as they are", self._strategy.name, topic)
+            return False
+        alone = len(client_ids) == 1
+        return self._take(topic, mine, 0.0 if alone else HAND_OVER_PAUSE)
+
+    def _client_ids(self, topic: str) -> list[str] | None:
+        """The group's members, from any broker of the topic; None when no broker tells, which changes nothing."""
+        failure: GRocketMQError | None = None
+        for address in self._instance.routes.brokers_of(topic):
+            try:
+                client_ids = self._instance.api.consumer_ids(address, self._group)
+            except GRocketMQError as error:
+                failure = error
+                continue
+            self._unanswered.discard(topic)
+            return client_ids
+        if topic not in self._unanswered:
+            self._unanswered.add(topic)
+            log.warning("members of group %s unknown, queues of %s stay as they are: %s", self._group, topic, failure)
+        self._instance.heartbeat_soon()
+        return None
+
+    def _take(self, topic: str, mine: list[MessageQueue], pause: float) -> bool:
+        """Give back first, then take what is new."""
+        now = monotonic()
+        share = set(mine)
+        gone = []
+        for queue, process_queue in self.process_queues.items():
+            if queue.topic == topic:
+                if queue not in share:
+                    gone.append(queue)
+                elif process_queue.pull_expired(now):
+                    log.error("%s was not pulled for %.0f s and is built anew", queue, now - process_queue.last_pull)
+                    gone.append(queue)
+        self._give_back(gone)
+        requests = self._new_requests([queue for queue in mine if queue not in self.process_queues])
+        if gone or requests:
+            log.info("group %s has %d queues of %s now", self._group, len(share), topic)
+            self._subscriptions.renew(topic)
+            self._instance.heartbeat_now()
+        for request in requests:
+            self._pull(request, pause)
+        return all(queue in self.process_queues for queue in mine)
+
+    def _new_requests(self, queues: list[MessageQueue]) -> list[PullRequest]:
+        requests = []
+        for queue in queues:
+            self._store.remove(queue)
+            try:
+                offset = self._start_offset(queue)
+            except GRocketMQError as error:
+                log.warning("%s waits, since its start is unknown: %s", queue, error)
+                continue
+            if self._stopped:
+                break
+            process_queue = self.process_queues[queue] = ProcessQueue(monotonic())
+            requests.append(PullRequest(queue, process_queue, offset))
+        return requests
+
+    def _give_back(self, queues: list[MessageQueue]) -> None:
+        for queue in queues:
+            self.process_queues[queue].dropped = True
+        for queue in queues:
+            self._store.persist_one(queue)
+            self._store.remove(queue)
+            self.process_queues.pop(queue, None)

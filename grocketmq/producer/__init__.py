@@ -1,0 +1,22 @@
+"""Sending messages."""
+
+from __future__ import annotations
+
+from grocketmq.producer.config import Backpressure, ProducerConfig
+from grocketmq.producer.producer import Producer
+from grocketmq.producer.selector import (
+    select_queue_by_hash,
+    select_queue_by_java_hash,
+    select_queue_by_random,
+)
+from grocketmq.producer.split import split_batch
+
+__all__ = [
+    "Backpressure",
+    "Producer",
+    "ProducerConfig",
+    "select_queue_by_hash",
+    "select_queue_by_java_hash",
+    "select_queue_by_random",
+    "split_batch",
+]

@@ -1,0 +1,73 @@
+"""The settings of a producer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grocketmq.errors import ConfigError
+from grocketmq.model.validators import MAX_MESSAGE_BYTES
+from grocketmq.wire.compression import require
+from grocketmq.wire.flags import CompressionType
+
+__all__ = ["Backpressure", "ProducerConfig"]
+
+
+@dataclass(frozen=True)
+class Backpressure:
+    """How much may be under way in async and oneway sends; who brings more waits, at most for the send's timeout.
+
+    :param max_messages: messages under way.
+    :param max_bytes: bytes of their bodies.
+    """
+
+    max_messages: int = 10_000
+    max_bytes: int = 100 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProducerConfig:
+    """A producer's own settings.
+
+    Source of the defaults: Apache RocketMQ 5.3.3, module client, class ``DefaultMQProducer``.
+    """
+
+    #: How many more tries a failed send gets.
+    retries: int = 2
+    #: Whether a message that was stored, but not flushed or replicated in time, is sent again to another broker.
+    retry_another_broker_when_not_ok: bool = False
+    #: Bodies of at least this many bytes are compressed.
+    compress_above: int = 4096
+    #: ``"zlib"``, ``"lz4"`` or ``"zstd"``; the last two need their extra, here and at every consumer.
+    compression: str = "zlib"
+    #: 1 (fast) to 9 (small).
+    compress_level: int = 5
+    #: The largest body, in bytes, before compression; brokers have a limit of their own.
+    max_message_size: int = MAX_MESSAGE_BYTES
+    #: How many queues a topic gets that a broker creates with its first message.
+    default_topic_queues: int = 4
+    #: Seconds for a send, all its tries together.
+    send_timeout: float = 3.0
+    #: Seconds for one try; None shares what is left of ``send_timeout`` among the tries that are left.
+    try_timeout: float | None = None
+    #: The bound on async and oneway sends under way.
+    backpressure: Backpressure = Backpressure()
+
+    def __post_init__(self) -> None:
+        if self.compression.upper() not in CompressionType.__members__:
+            raise ConfigError(f"compression {self.compression!r} is none of zlib, lz4 and zstd")
+        require(self.compression_type)
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least {least}")
+        if not 1 <= self.compress_level <= 9:
+            raise ConfigError(f"compress_level {self.compress_level} is not within 1..9")
+        if self.send_timeout <= 0 or (self.try_timeout is not None and self.try_timeout <= 0):
+            raise ConfigError("send_timeout and try_timeout must be above 0 seconds")
+
+    @property
+    def compression_type(self) -> CompressionType:
+        """The compression, as the wire numbers it."""
+        return CompressionType[self.compression.upper()]
+
+
+_LEAST = {"retries": 0, "compress_above": 1, "max_message_size": 1, "default_topic_queues": 1}

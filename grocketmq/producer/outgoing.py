@@ -1,0 +1,172 @@
+"""A message made ready for the wire, once for all tries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import time_ns
+
+import gevent
+
+from grocketmq.client.routes import DEFAULT_TOPIC
+from grocketmq.codes import RequestCode
+from grocketmq.errors import LocalProtocolError, MessageError
+from grocketmq.model.message import Message
+from grocketmq.model.message_id import UniqueIdGenerator
+from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, encode_properties
+from grocketmq.model.validators import check_batch, check_message
+from grocketmq.producer.config import ProducerConfig
+from grocketmq.wire.compression import compress
+from grocketmq.wire.flags import MessageSysFlag
+from grocketmq.wire.message_codec import encode_batch
+from grocketmq.wire.send_command import SendCommand, SendTemplate
+
+__all__ = ["Outgoing", "OutgoingMaker"]
+
+#: Bodies from here on are compressed in the hub's thread pool; below, the hand-over costs more than it saves.
+_COMPRESS_IN_POOL_BYTES = 256 * 1024
+#: Templates kept at most: a program that makes topics without end must not fill the memory with them.
+_MAX_TEMPLATES = 4096
+#: The most UTF-8 bytes one character takes.
+_UTF8_MOST = 4
+
+_RETRY_PREFIX = "%RETRY%"
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What every try of one send has in common.
+
+    :param message: what the caller gave; a selector looks at it.
+    :param msg_id: the id it was given; of a batch, all ids joined by commas.
+    :param body: packed.
+    :param sys_flag: how it is packed.
+    :param properties: as text.
+    :param code: the request it travels in.
+    """
+
+    message: Message
+    msg_id: str
+    body: bytes
+    sys_flag: int
+    properties: str
+    code: RequestCode
+
+
+class OutgoingMaker:
+    """Checks messages, gives them their id, packs them and writes their requests.
+
+    :param group: the producer's group.
+    :param config: the producer's settings.
+    :param unique_ids: where ids come from.
+    :param unit_mode: whether the client belongs to a unit.
+    """
+
+    def __init__(self, group: str, config: ProducerConfig, unique_ids: UniqueIdGenerator, unit_mode: bool) -> None:
+        self._group = group
+        self._config = config
+        self._unique_ids = unique_ids
+        self._unit_mode = "true" if unit_mode else "false"
+        self._templates: dict[tuple[RequestCode, str, str], SendTemplate] = {}
+
+    def message(self, message: Message) -> Outgoing:
+        """Make one message ready; blocks only while a large body is compressed in the thread pool.
+
+        The id stays in the message's properties, so a message that is sent twice keeps it.
+
+        :raises MessageError: when no broker would take it.
+        """
+        check_message(message, self._config.max_message_size)
+        msg_id = self._give_id(message)
+        body, sys_flag = self._pack(message.body)
+        return Outgoing(message, msg_id, body, sys_flag, _property_text(message), RequestCode.SEND_MESSAGE_V2)
+
+    def batch(self, messages: Sequence[Message]) -> Outgoing:
+        """Make several messages of one topic ready as one; never blocks.
+
+        :raises MessageError: when they cannot travel together, or are too large together.
+        """
+        for message in messages:
+            check_message(message, self._config.max_message_size)
+        check_batch(messages)
+        if any(message.is_delayed or Property.TRANSACTION_PREPARED in message.properties for message in messages):
+            raise MessageError("a batch holds no delayed and no transactional message")
+        ids = ",".join(self._give_id(message) for message in messages)
+        try:
+            body = encode_batch(messages)
+        except LocalProtocolError as error:
+            raise MessageError(str(error)) from error
+        if len(body) > self._config.max_message_size:
+            raise MessageError(
+                f"a batch of {len(messages)} messages takes {len(body)} bytes, more than "
+                f"max_message_size={self._config.max_message_size}; cut it with split_batch"
+            )
+        whole = Message(messages[0].topic, body, wait_store_ok=messages[0].wait_store_ok)
+        return Outgoing(whole, ids, body, 0, encode_properties(whole.properties), RequestCode.SEND_BATCH_MESSAGE)
+
+    def command(self, outgoing: Outgoing, broker_name: str, queue_id: int) -> SendCommand:
+        """The request of one try; never blocks."""
+        message = outgoing.message
+        key = (outgoing.code, message.topic, broker_name)
+        template = self._templates.get(key) or self._new_template(key)
+        return SendCommand(
+            template,
+            queue_id,
+            outgoing.sys_flag,
+            time_ns() // 1_000_000,
+            message.flag,
+            outgoing.properties,
+            0,
+            outgoing.body,
+        )
+
+    def _give_id(self, message: Message) -> str:
+        properties = message.properties
+        msg_id = properties.get(Property.UNIQ_KEY)
+        if msg_id is None:
+            msg_id = properties[Property.UNIQ_KEY] = self._unique_ids.make(time_ns() // 1_000_000)
+        return msg_id
+
+    def _pack(self, body: bytes) -> tuple[bytes, int]:
+        """The body as it travels, and the flag that says how."""
+        config = self._config
+        if len(body) < config.compress_above:
+            return body, 0
+        kind = config.compression_type
+        if len(body) < _COMPRESS_IN_POOL_BYTES:
+            packed = compress(kind, body, config.compress_level)
+        else:
+            packed = gevent.get_hub().threadpool.apply(compress, (kind, body, config.compress_level))
+        return packed, MessageSysFlag.COMPRESSED | kind.sys_flag
+
+    def _new_template(self, key: tuple[RequestCode, str, str]) -> SendTemplate:
+        code, topic, broker_name = key
+        if len(self._templates) >= _MAX_TEMPLATES:
+            self._templates.clear()
+        template = self._templates[key] = SendTemplate(
+            code,
+            {
+                "a": self._group,
+                "b": topic,
+                "c": DEFAULT_TOPIC,
+                "d": str(self._config.default_topic_queues),
+                "k": self._unit_mode,
+                "m": "true" if code is RequestCode.SEND_BATCH_MESSAGE else "false",
+                "n": broker_name,
+            },
+        )
+        return template
+
+
+def _property_text(message: Message) -> str:
+    text = encode_properties(message.properties)
+    if len(text) * _UTF8_MOST > MAX_PROPERTIES_BYTES:
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise MessageError(f"a property of the message of topic {message.topic} is no Unicode text: {error}") from error
+        if size > MAX_PROPERTIES_BYTES:
+            raise MessageError(
+                f"the message of topic {message.topic} has {size} bytes of properties, over {MAX_PROPERTIES_BYTES}"
+            )
+    return text

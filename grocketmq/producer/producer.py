@@ -1,0 +1,422 @@
+"""``Producer``: sends messages.
+
+The way of a send: check and pack the message (``outgoing``), find the topic's queues (``client.instance``), pick one
+(``picker``), write the request and wait for its answer (``client.api``), and on a failure that another try may mend,
+pick another queue.
+
+Source: Apache RocketMQ 5.3.3, module client, class ``DefaultMQProducerImpl``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context, copy_context
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult, Event
+
+from grocketmq.client.base import BaseClient
+from grocketmq.client.config import split_options
+from grocketmq.client.routes import DEFAULT_TOPIC
+from grocketmq.errors import (
+    ClientStateError,
+    ConfigError,
+    GRocketMQError,
+    MessageError,
+    NoPermissionError,
+    RemotingError,
+    RouteNotFoundError,
+    SendAttempt,
+    SendError,
+)
+from grocketmq.model.message import Message
+from grocketmq.model.results import SendResult, SendStatus
+from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
+from grocketmq.model.validators import check_not_system_topic, check_topic
+from grocketmq.producer.config import ProducerConfig
+from grocketmq.producer.oneway import OnewayPacer
+from grocketmq.producer.outgoing import Outgoing, OutgoingMaker
+from grocketmq.producer.picker import QueuePicker
+from grocketmq.producer.selector import QueueSelector, select_queue_by_hash
+from grocketmq.producer.window import SendWindow
+from grocketmq.runtime.deadline import Backoff, Deadline
+
+__all__ = ["Producer"]
+
+log = logging.getLogger(__name__)
+
+#: A try is not cut below this many seconds to leave time for later ones.
+_SHORTEST_TRY = 1.0
+
+
+class Producer(BaseClient):
+    """Sends messages to the brokers of a cluster.
+
+    One producer serves any number of greenlets of the thread that started it, whether the process is monkey-patched or not::
+
+        with Producer("orders", namesrv="127.0.0.1:9876") as producer:
+            result = producer.send(Message("orders-created", b"..."))
+
+    :param group: the producer group's name; producers of one program share it.
+    :param options: fields of :class:`~grocketmq.producer.config.ProducerConfig` and
+        :class:`~grocketmq.client.config.ClientConfig`.
+    :raises ConfigError: for a group, a name server or a setting that cannot work.
+    """
+
+    def __init__(self, group: str, **options: Any) -> None:
+        common, mine = split_options(options)
+        super().__init__(group, common)
+        self.settings = ProducerConfig(**mine)
+        self._tasks = self._new_tasks()
+        self._picker = QueuePicker()
+        self._window = SendWindow(self.settings.backpressure)
+        self._oneway = OnewayPacer(self._tasks)
+        self._topics: set[str] = set()
+        self._under_way = 0
+        self._idle = Event()
+
+    def topics(self) -> Iterable[str]:
+        """The topics it has sent to so far, whose routes its instance keeps fresh."""
+        return list(self._topics)
+
+    # -- start and stop ------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        instance = self._join_instance()
+        unit_mode = self.config.unit_name is not None
+        self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
+        instance.register_producer(self)
+
+    def _shutdown(self, timeout: float) -> None:
+        """New sends are refused by now.  Those under way end first, then brokers are told, then connections close."""
+        deadline = Deadline(timeout)
+        while self._under_way and not deadline.expired:
+            self._idle.clear()
+            self._idle.wait(deadline.remaining())
+        self._tasks.join(deadline.remaining())
+        self._tasks.kill()
+        if self._shared is not None:
+            self._instance.unregister_producer(self)
+        self._leave_instance()
+
+    def _enter(self) -> None:
+        """Count a call in; shutdown waits for those under way."""
+        self._check_running()
+        self._under_way += 1
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    # -- sending -------------------------------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        msg: Message,
+        *,
+        queue: MessageQueue | None = None,
+        selector: QueueSelector | None = None,
+        arg: object = None,
+        timeout: float | None = None,
+    ) -> SendResult:
+        """Send a message and wait until a broker has stored it.
+
+        Blocks at most ``timeout`` seconds.  A send that fails for want of an answer may have been stored all the same,
+        and a retry stores it once more under the same id: consumers see it at least once.
+
+        :param msg: the message; its id stays in its properties.
+        :param queue: send to this queue, in one try.
+        :param selector: chooses the queue, for one try: ``callable(queues, msg, arg) -> MessageQueue``.
+        :param arg: handed to the selector.
+        :param timeout: seconds, all tries together; None for ``send_timeout``.
+        :returns: where it was stored, and how.
+        :raises MessageError: no broker would take it; nothing was sent.
+        :raises SendError: every try failed; the last one's error is its cause.
+        :raises BrokerError: a broker refused it, and another try would not help.
+        :raises RouteNotFoundError: the topic does not exist and may not be created.
+        :raises RemotingError: no name server told the topic's route.
+        """
+        self._enter()
+        try:
+            deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
+            return self._deliver(self._maker.message(msg), queue, selector, arg, deadline)
+        finally:
+            self._leave()
+
+    def send_orderly(self, msg: Message, sharding_key: str) -> SendResult:
+        """Send to the queue of a key, so that messages of one key keep their order while the topic's queues stay as they are.
+
+        Blocks at most ``send_timeout``; one try, since another broker would break the order.  Errors as :meth:`send`.
+
+        :param msg: the message; the key is put into its properties.
+        :param sharding_key: what must stay in order, such as an order number.
+        """
+        msg.sharding_key = sharding_key
+        return self.send(msg, selector=select_queue_by_hash, arg=sharding_key)
+
+    def send_batch(
+        self, msgs: Sequence[Message], *, queue: MessageQueue | None = None, timeout: float | None = None
+    ) -> SendResult:
+        """Send messages of one topic as one request, stored together in one queue.
+
+        Blocks at most ``timeout`` seconds.  Too long a list is cut by :func:`~grocketmq.producer.split.split_batch`.
+
+        :param msgs: at least one; one topic, one ``wait_store_ok``, no delay, no transaction.
+        :param queue: send to this queue, in one try.
+        :param timeout: seconds, all tries together; None for ``send_timeout``.
+        :returns: one result; its ids are those of all messages, joined by commas.
+        :raises MessageError: for a list that cannot travel together, or is too large.
+        :raises SendError: as :meth:`send`, and the others too.
+        """
+        self._enter()
+        try:
+            deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
+            return self._deliver(self._maker.batch(msgs), queue, None, None, deadline)
+        finally:
+            self._leave()
+
+    def send_async(
+        self,
+        msg: Message,
+        on_success: Callable[[SendResult], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        *,
+        queue: MessageQueue | None = None,
+        selector: QueueSelector | None = None,
+        arg: object = None,
+        timeout: float | None = None,
+    ) -> AsyncResult:
+        """Send without waiting for the broker.
+
+        Blocks only while the bound of ``backpressure`` is reached (or a large body is compressed).  Failed tries are
+        repeated when no answer came; a broker's refusal is not.
+
+        :param msg: the message.
+        :param on_success: called with the result, in a greenlet of its own; an exception in it is logged.
+        :param on_error: called with the error, likewise.
+        :param queue: as in :meth:`send`.
+        :param selector: as in :meth:`send`.
+        :param arg: as in :meth:`send`.
+        :param timeout: as in :meth:`send`.
+        :returns: gets the result, or the error that :meth:`send` would raise.
+        :raises MessageError: no broker would take it.
+        :raises TooManyRequestsError: the bound left no room in time; nothing was sent.
+        """
+        self._enter()
+        try:
+            deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
+            outgoing = self._maker.message(msg)
+            self._window.enter(len(outgoing.body), deadline)
+        finally:
+            self._leave()
+        result = AsyncResult()
+        context = copy_context()
+
+        def run() -> None:
+            try:
+                found = self._deliver(outgoing, queue, selector, arg, deadline, only_unanswered=True)
+            except Exception as error:
+                result.set_exception(error)
+                self._call_back(context, on_error, error)
+            else:
+                result.set(found)
+                self._call_back(context, on_success, found)
+            finally:
+                self._window.leave(len(outgoing.body))
+                if not result.ready():
+                    result.set_exception(ClientStateError(f"{self!r} was shut down before the message was sent"))
+
+        self._tasks.spawn("async send", run)
+        return result
+
+    def send_oneway(
+        self,
+        msg: Message,
+        *,
+        queue: MessageQueue | None = None,
+        selector: QueueSelector | None = None,
+        arg: object = None,
+    ) -> None:
+        """Send without asking for an answer: fast, and a loss is not noticed.
+
+        Blocks while the route is fetched, and while the broker does not keep up (one message in some hundred asks for
+        an answer, so that bursts do not run over the broker's queue, which drops what it cannot hold); at most
+        ``send_timeout``.
+
+        :param msg: the message.
+        :param queue: send to this queue.
+        :param selector: chooses the queue.
+        :param arg: handed to the selector.
+        :raises MessageError: no broker would take it.
+        :raises TooManyRequestsError: the broker does not keep up.
+        :raises RouteNotFoundError: the topic does not exist and may not be created.
+        :raises RemotingError: there is no connection to the broker.
+        """
+        self._enter()
+        try:
+            deadline = Deadline(self.settings.send_timeout)
+            outgoing = self._maker.message(msg)
+            info = self._publish_info(outgoing, deadline)
+            chosen = self._choose(outgoing, info, queue, selector, arg) or self._picker.pick(info)
+
+            def send_answered() -> None:
+                self._deliver(outgoing, chosen, None, None, Deadline(self.settings.send_timeout))
+
+            if not self._oneway.probe(chosen.broker_name, deadline, send_answered):
+                address = self._instance.master_address(chosen, deadline)
+                command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
+                self._instance.api.send_oneway(address, command, deadline.remaining())
+        finally:
+            self._leave()
+
+    # -- topics --------------------------------------------------------------------------------------------------------------
+
+    def create_topic(
+        self,
+        topic: str,
+        queues: int = 8,
+        *,
+        key: str = DEFAULT_TOPIC,
+        perm: int = Permission.READ | Permission.WRITE,
+        sys_flag: int = 0,
+    ) -> None:
+        """Create a topic at every broker that has the ``key`` topic, or change it; blocks at most 5 s a broker.
+
+        Name servers learn of it with the brokers' next registration, at once with a 5.x broker.
+
+        :param topic: the new topic's name.
+        :param queues: queues at each broker, for reading and for writing.
+        :param key: an existing topic whose brokers get the new one.
+        :param perm: bits of :class:`~grocketmq.model.route.Permission`.
+        :param sys_flag: the topic's own bits.
+        :raises MessageError: for a name that brokers refuse.
+        :raises BrokerError: the first refusal, after every broker was asked.
+        """
+        self._check_running()
+        check_topic(topic)
+        check_not_system_topic(topic)
+        instance = self._instance
+        route = instance.api.topic_route(key, self.config.request_timeout)
+        masters = [data.master for data in route.broker_datas if data.master]
+        if not masters:
+            raise RouteNotFoundError(key, "none of its brokers has a master to create a topic at")
+        failure: GRocketMQError | None = None
+        for address in masters:
+            try:
+                instance.api.create_topic(address, topic, queues, key, perm, sys_flag)
+            except GRocketMQError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def fetch_publish_queues(self, topic: str) -> list[MessageQueue]:
+        """The queues that can be sent to, in the route's order; blocks at most ``request_timeout``.
+
+        :param topic: an existing topic.
+        :raises RouteNotFoundError: when no name server knows it.
+        """
+        self._check_running()
+        self._instance.refresh_route(topic, self.config.request_timeout)
+        self._topics.add(topic)
+        return list(self._instance.routes.publish[topic].queues)
+
+    # -- the tries -----------------------------------------------------------------------------------------------------------
+
+    def _publish_info(self, outgoing: Outgoing, deadline: Deadline) -> TopicPublishInfo:
+        topic = outgoing.message.topic
+        self._topics.add(topic)
+        return self._instance.publish_info(topic, self.settings.default_topic_queues, deadline)
+
+    def _choose(
+        self,
+        outgoing: Outgoing,
+        info: TopicPublishInfo,
+        queue: MessageQueue | None,
+        selector: QueueSelector | None,
+        arg: object,
+    ) -> MessageQueue | None:
+        """The queue the caller wants; None when any will do."""
+        if selector is None:
+            chosen = queue
+        elif queue is not None:
+            raise ConfigError("give queue or selector, not both")
+        else:
+            chosen = selector(info.queues, outgoing.message, arg)
+        if chosen is not None and chosen.topic != info.topic:
+            raise MessageError(f"the message of topic {info.topic} cannot go to a queue of topic {chosen.topic}")
+        return chosen
+
+    def _deliver(
+        self,
+        outgoing: Outgoing,
+        queue: MessageQueue | None,
+        selector: QueueSelector | None,
+        arg: object,
+        deadline: Deadline,
+        *,
+        only_unanswered: bool = False,
+    ) -> SendResult:
+        """Try until a broker has stored it; ``only_unanswered`` gives up at the first refusal."""
+        info = self._publish_info(outgoing, deadline)
+        wanted = self._choose(outgoing, info, queue, selector, arg)
+        attempts: list[SendAttempt] = []
+        stored: SendResult | None = None
+        failed_broker: str | None = None
+        backoff: Backoff | None = None
+        for left in range(1 if wanted else self.settings.retries + 1, 0, -1):
+            chosen = wanted or self._picker.pick(info, failed_broker)
+            if chosen.broker_name == failed_broker:
+                backoff = backoff or Backoff(first=0.05, cap=0.5)
+                gevent.sleep(min(backoff.next(), deadline.remaining()))
+            began = monotonic()
+            try:
+                result = self._try(outgoing, chosen, deadline, left)
+            except GRocketMQError as error:
+                if not self._may_retry(error, only_unanswered):
+                    raise
+                attempts.append(SendAttempt(chosen.broker_name, error, monotonic() - began))
+                failed_broker = chosen.broker_name
+                if deadline.expired:
+                    break
+                continue
+            if result.status is SendStatus.SEND_OK or not self.settings.retry_another_broker_when_not_ok:
+                return result
+            stored = result
+            failed_broker = chosen.broker_name
+        if stored is not None:
+            return stored
+        raise self._exhausted(outgoing, attempts) from attempts[-1].error
+
+    def _try(self, outgoing: Outgoing, queue: MessageQueue, deadline: Deadline, left: int) -> SendResult:
+        """One try, cut short enough to leave time for those left after it."""
+        instance = self._instance
+        address = instance.master_address(queue, deadline)
+        seconds = deadline.check(f"send to broker {queue.broker_name}")
+        limit = self.settings.try_timeout
+        seconds = min(seconds, limit if limit is not None else max(seconds / left, _SHORTEST_TRY))
+        command = self._maker.command(outgoing, queue.broker_name, queue.queue_id)
+        return instance.api.send(address, command, queue, outgoing.msg_id, seconds)
+
+    def _may_retry(self, error: GRocketMQError, only_unanswered: bool) -> bool:
+        if error.refresh_route:
+            self._instance.refresh_routes_soon()
+        if only_unanswered:
+            return isinstance(error, RemotingError) and error.retriable
+        return error.retriable or isinstance(error, RouteNotFoundError)
+
+    def _exhausted(self, outgoing: Outgoing, attempts: Sequence[SendAttempt]) -> GRocketMQError:
+        last = attempts[-1].error
+        if isinstance(last, NoPermissionError) and all(isinstance(one.error, NoPermissionError) for one in attempts):
+            return NoPermissionError(last.code, last.remark, last.address)
+        return SendError(f"sending to topic {outgoing.message.topic}", attempts)
+
+    def _call_back(self, context: Context, callback: Callable[[Any], object] | None, value: object) -> None:
+        if callback is not None:
+            try:
+                context.run(callback, value)
+            except Exception:
+                log.exception("callback %r of an async send failed; the send itself is not affected", callback)

@@ -1,0 +1,50 @@
+"""Which queue a message goes to, when the sender cares.
+
+A selector is any ``callable(queues, msg, arg) -> MessageQueue``; ``queues`` is never empty.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from grocketmq.hashing import java_hash_index, java_long_hash, java_string_hash, sharding_hash
+from grocketmq.model.message import Message
+from grocketmq.model.route import MessageQueue
+
+__all__ = ["QueueSelector", "select_queue_by_hash", "select_queue_by_java_hash", "select_queue_by_random"]
+
+QueueSelector = Callable[[Sequence[MessageQueue], Message, object], MessageQueue]
+
+
+def select_queue_by_hash(queues: Sequence[MessageQueue], msg: Message, arg: object) -> MessageQueue:
+    """The same queue for the same ``str(arg)`` while the number of queues stays, by murmur3.  Never blocks.
+
+    :param queues: the topic's queues.
+    :param msg: not looked at.
+    :param arg: the sharding key.
+
+    Source: Apache RocketMQ 5.3.3, module common, class ``MessageUtils`` (``getShardingKeyIndex``).
+    """
+    return queues[java_hash_index(sharding_hash(str(arg)), len(queues))]
+
+
+def select_queue_by_java_hash(queues: Sequence[MessageQueue], msg: Message, arg: object) -> MessageQueue:
+    """The queue that Java's ``SelectMessageQueueByHash`` takes for this key, for fleets that share it.  Never blocks.
+
+    :param queues: the topic's queues.
+    :param msg: not looked at.
+    :param arg: a string, or an integer that Java would hand over as ``Integer`` or ``Long``.
+    """
+    value = java_long_hash(arg) if isinstance(arg, int) else java_string_hash(str(arg))
+    return queues[java_hash_index(value, len(queues))]
+
+
+def select_queue_by_random(queues: Sequence[MessageQueue], msg: Message, arg: object) -> MessageQueue:
+    """Any queue, by chance.  Never blocks.
+
+    :param queues: the topic's queues.
+    :param msg: not looked at.
+    :param arg: not looked at.
+    """
+    return random.choice(queues)

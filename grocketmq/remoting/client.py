@@ -1,0 +1,264 @@
+"""Calls to any peer by its address: one connection an address, made when it is needed."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from time import monotonic
+from typing import Protocol
+
+import gevent
+from gevent.event import AsyncResult
+
+from grocketmq.codes import ResponseCode, SerializeType
+from grocketmq.errors import ClientStateError, ConnectError, GoAwayError, GRocketMQError
+from grocketmq.remoting.connection import Connection, ConnectionState
+from grocketmq.remoting.stream import Stream, connect
+from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.wire.acl import Credentials, signed_fields
+from grocketmq.wire.command import RemotingCommand
+from grocketmq.wire.flags import RpcFlag
+from grocketmq.wire.framing import MAX_FRAME_BYTES, encode_command
+
+__all__ = ["Processor", "RPCHook", "RemotingClient"]
+
+log = logging.getLogger(__name__)
+
+#: ``(request, address of the peer) -> answer``, None for no answer.  Runs in a greenlet of its own and may block.
+Processor = Callable[[RemotingCommand, str], RemotingCommand | None]
+
+_MAX_OPAQUE = (1 << 31) - 1
+#: Seconds an answer to a peer's request may wait for room on the connection.
+_ANSWER_TIMEOUT = 3.0
+
+
+class RPCHook(Protocol):
+    """Looks at every request and every answer; an ``Exception`` from it is logged and changes nothing."""
+
+    def before_request(self, address: str, request: RemotingCommand) -> None:
+        """Before a request is encoded; may add to its ``ext_fields``."""
+
+    def after_response(self, address: str, request: RemotingCommand, response: RemotingCommand | None) -> None:
+        """After its answer came; None for a oneway request."""
+
+
+class _Peer:
+    """What is known of one address: its connection, and how the last tries to connect went."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.backoff = Backoff(first=0.05, cap=2.0)
+        self.not_before = 0.0
+        self.failure: GRocketMQError | None = None
+
+
+class RemotingClient:
+    """Calls to brokers and name servers.
+
+    :param tasks: owns all greenlets of its connections.
+    :param connect_timeout: seconds for a connection to be made, name resolution included.
+    :param max_frame_bytes: the longest frame to accept.
+    :param serialize_type: the header encoding of requests.
+    :param hooks: see :class:`RPCHook`; called in order.
+    :param credentials: sign every request; None for clusters without access control.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        *,
+        connect_timeout: float = 3.0,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        serialize_type: SerializeType = SerializeType.JSON,
+        hooks: Iterable[RPCHook] = (),
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._tasks = tasks
+        self._connect_timeout = connect_timeout
+        self._max_frame_bytes = max_frame_bytes
+        self._serialize_type = serialize_type
+        self._hooks = tuple(hooks)
+        self._credentials = credentials
+        self._peers: dict[str, _Peer] = {}
+        self._retired: set[Connection] = set()
+        self._processors: dict[int, Processor] = {}
+        self._next_opaque = itertools.count(1).__next__
+        self._closed = False
+
+    def register_processor(self, code: int, processor: Processor) -> None:
+        """Serve a request that peers send; never blocks.
+
+        :param code: the request code.
+        :param processor: see :data:`Processor`.
+        """
+        self._processors[code] = processor
+
+    def invoke(self, address: str, request: RemotingCommand, timeout: float) -> RemotingCommand:
+        """Send a request and wait for its answer; blocks at most ``timeout`` seconds, connecting included.
+
+        :param address: ``host:port`` of the peer.
+        :param request: its opaque is set here.
+        :param timeout: seconds.
+        :returns: the answer, whatever its code.
+        :raises RemotingError: when there is none; its subclasses say why.
+        :raises GoAwayError: when the peer sent the request away twice.
+        """
+        deadline = Deadline(timeout)
+        connection = self._connection(address, deadline)
+        answer = self._exchange(connection, request, deadline)
+        if answer.code == ResponseCode.GO_AWAY:
+            self._retire(connection)
+            answer = self._exchange(self._connection(address, deadline), request, deadline)
+            if answer.code == ResponseCode.GO_AWAY:
+                raise GoAwayError(answer.code, answer.remark, address)
+        return answer
+
+    def invoke_async(self, address: str, request: RemotingCommand, timeout: float) -> AsyncResult:
+        """As :meth:`invoke`, without waiting; never blocks.
+
+        :returns: an ``AsyncResult`` that gets the answer or the error.
+        """
+        result = AsyncResult()
+
+        def run() -> None:
+            try:
+                result.set(self.invoke(address, request, timeout))
+            except GRocketMQError as error:
+                result.set_exception(error)
+            finally:
+                if not result.ready():
+                    result.set_exception(ClientStateError(f"the call to {address} was cut off at shutdown"))
+
+        self._tasks.spawn(f"call {request.code} to {address}", run)
+        return result
+
+    def invoke_oneway(self, address: str, request: RemotingCommand, timeout: float) -> None:
+        """Send a request that gets no answer; blocks until it is queued for sending, at most ``timeout`` seconds.
+
+        :raises RemotingError: when there is no connection, or no room to queue it.
+        """
+        deadline = Deadline(timeout)
+        connection = self._connection(address, deadline)
+        request.flag |= RpcFlag.ONEWAY
+        connection.post(self._encode(address, request), deadline)
+        self._after(address, request, None)
+
+    def addresses(self) -> list[str]:
+        """The peers with an open connection."""
+        return [address for address, peer in self._peers.items() if _is_open(peer.connection)]
+
+    def in_flight(self) -> int:
+        """Calls that wait for an answer, over all peers."""
+        return sum(peer.connection.in_flight for peer in self._peers.values() if peer.connection is not None)
+
+    def forget(self, address: str) -> None:
+        """Close the connection to a peer that is not wanted any more; never blocks."""
+        peer = self._peers.pop(address, None)
+        if peer is not None and peer.connection is not None:
+            peer.connection.close()
+
+    def close(self, timeout: float) -> None:
+        """Close every connection; blocks at most ``timeout`` seconds for what still waits to be sent."""
+        self._closed = True
+        connections = [*self._retired, *(peer.connection for peer in self._peers.values() if peer.connection is not None)]
+        deadline = Deadline(timeout)
+        while not deadline.expired and any(_is_open(one) and not one.flushed() for one in connections):
+            gevent.sleep(0.001)
+        for connection in connections:
+            connection.close()
+
+    def _connection(self, address: str, deadline: Deadline) -> Connection:
+        """The open connection to a peer, made if there is none; fails at once while the last failure is too fresh."""
+        if self._closed:
+            raise ClientStateError("the client is shut down")
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = _Peer()
+        connection = peer.connection
+        if connection is not None and connection.state is ConnectionState.OPEN:
+            return connection
+        if connection is None or connection.state is ConnectionState.CLOSED:
+            pause = peer.not_before - monotonic()
+            if pause > 0:
+                raise ConnectError(f"{address} is left alone for {pause:.2f} s more: {peer.failure}") from peer.failure
+            connection = peer.connection = self._new_connection(address)
+        connection.wait_open(deadline)
+        return connection
+
+    def _new_connection(self, address: str) -> Connection:
+        return Connection(
+            address, lambda: self._open(address), self._tasks, self._serve_request, self._on_closed, self._max_frame_bytes
+        )
+
+    def _open(self, address: str) -> Stream:
+        stream = connect(address, self._connect_timeout)
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.backoff.reset()
+        return stream
+
+    def _on_closed(self, connection: Connection) -> None:
+        self._retired.discard(connection)
+        peer = self._peers.get(connection.address)
+        if peer is not None and peer.connection is connection:
+            peer.connection = None
+            if isinstance(connection.cause, ConnectError):
+                peer.failure = connection.cause
+                peer.not_before = monotonic() + peer.backoff.next()
+        log.info("%s", connection.cause)
+
+    def _retire(self, connection: Connection) -> None:
+        peer = self._peers.get(connection.address)
+        if peer is not None and peer.connection is connection:
+            peer.connection = None
+            self._retired.add(connection)
+            connection.retire()
+
+    def _exchange(self, connection: Connection, request: RemotingCommand, deadline: Deadline) -> RemotingCommand:
+        frame = self._encode(connection.address, request)
+        answer = connection.call(request.opaque, frame, deadline)
+        if self._hooks:
+            self._after(connection.address, request, answer)
+        return answer
+
+    def _encode(self, address: str, request: RemotingCommand) -> bytes:
+        request.opaque = self._next_opaque() & _MAX_OPAQUE
+        for hook in self._hooks:
+            try:
+                hook.before_request(address, request)
+            except Exception:
+                log.exception("hook %r failed before request %d to %s", hook, request.code, address)
+        if self._credentials is not None:
+            request.ext_fields = signed_fields(request.ext_fields, request.body, self._credentials)
+        return encode_command(request, self._serialize_type)
+
+    def _after(self, address: str, request: RemotingCommand, response: RemotingCommand | None) -> None:
+        for hook in self._hooks:
+            try:
+                hook.after_response(address, request, response)
+            except Exception:
+                log.exception("hook %r failed after request %d to %s", hook, request.code, address)
+
+    def _serve_request(self, connection: Connection, request: RemotingCommand) -> None:
+        processor = self._processors.get(request.code)
+        answer: RemotingCommand | None
+        if processor is None:
+            answer = RemotingCommand.response_to(
+                request, ResponseCode.REQUEST_CODE_NOT_SUPPORTED, f"this client does not serve request code {request.code}"
+            )
+        else:
+            try:
+                answer = processor(request, connection.address)
+            except Exception as error:
+                log.exception("serving request %d from %s failed", request.code, connection.address)
+                answer = RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, repr(error))
+        if answer is not None and not request.is_oneway:
+            with suppress(GRocketMQError):  # the peer has left; there is nobody to tell
+                connection.post(encode_command(answer, self._serialize_type), Deadline(_ANSWER_TIMEOUT))
+
+
+def _is_open(connection: Connection | None) -> bool:
+    return connection is not None and connection.state is ConnectionState.OPEN

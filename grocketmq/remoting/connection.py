@@ -1,0 +1,395 @@
+"""One connection to one peer, shared by all who call it.
+
+Its greenlet owns its life: resolve, connect, serve, close, fail everything that waits, with the cause.  While it
+serves, bytes move in callbacks of the event loop, and no caller's greenlet ever touches the socket.  So a caller that
+is killed or timed out at any point leaves no half frame behind and takes nobody's answer with it.
+
+* A call puts its frame into ``_out`` and waits on a ``Waiter`` in ``_pending``.  One ``_flush`` a turn of the loop
+sends all that
+  gathered.
+* ``_read`` receives once a callback, decodes what is complete, then wakes the callers.
+* One timer scans the deadlines of all pending calls; there is no timer a call.
+
+Whatever a callback raises ends the connection, with that as the cause: gevent would stop the watcher and leave it deaf.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from _thread import get_ident
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from time import monotonic
+from typing import NamedTuple
+
+import gevent
+from gevent.event import Event
+from gevent.hub import Waiter
+from gevent.lock import Semaphore
+
+from grocketmq.errors import (
+    ClientStateError,
+    ConnectionLostError,
+    ForkError,
+    GRocketMQError,
+    RemotingError,
+    RequestTimeout,
+    TooManyRequestsError,
+)
+from grocketmq.remoting.stream import Stream
+from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.wire.command import RemotingCommand
+from grocketmq.wire.framing import FrameDecoder
+
+__all__ = ["Connection", "ConnectionState"]
+
+log = logging.getLogger(__name__)
+
+#: Calls that may wait for an answer at once.  10,000 were fine with a broker, 20,000 made it answer SYSTEM_BUSY.
+MAX_IN_FLIGHT = 4096
+#: Bytes that may wait to be sent; who brings more waits until there is room.
+MAX_OUT_BYTES = 8 * 1024 * 1024
+#: Frames below this size are joined into one send.
+JOIN_BELOW_BYTES = 32 * 1024
+#: How much is joined into one send.
+JOIN_BYTES = 128 * 1024
+#: What one callback may send before the loop turns; more held the hub for tens of milliseconds.
+FLUSH_BYTES = 1024 * 1024
+#: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most.
+SCAN_INTERVAL = 0.05
+#: A call that waited at least this long, on a connection that stayed silent all the while, means that the peer is gone.
+SILENCE_MEANS_DEAD = 3.0
+
+_READ, _WRITE = 1, 2
+
+
+class ConnectionState(Enum):
+    """Where a connection is in its life."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class _Pending(NamedTuple):
+    """Who waits for one answer."""
+
+    waiter: Waiter
+    deadline: float
+    sent_at: float
+
+
+class Connection:
+    """A multiplexed connection.  :meth:`call` may be used by any number of greenlets of the thread that made it.
+
+    :param address: ``host:port`` of the peer, for messages.
+    :param open_stream: makes the stream; runs in the connection's greenlet and may block there.
+    :param tasks: owns the connection's greenlet and those that serve the peer's requests.
+    :param on_request: serves a request from the peer, in a greenlet of its own.
+    :param on_closed: told once, when the connection has ended; must not block.
+    :param max_frame_bytes: the longest frame to accept.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        open_stream: Callable[[], Stream],
+        tasks: TaskGroup,
+        on_request: Callable[[Connection, RemotingCommand], None],
+        on_closed: Callable[[Connection], None],
+        max_frame_bytes: int,
+    ) -> None:
+        self.address = address
+        self.state = ConnectionState.CONNECTING
+        self.cause: GRocketMQError | None = None
+        self._open_stream = open_stream
+        self._on_request = on_request
+        self._on_closed = on_closed
+        self._tasks = tasks
+        self._hub = gevent.get_hub()
+        self._thread = get_ident()
+        self._pid = os.getpid()
+        self._ready = Event()
+        self._ended = Event()
+        self._permits = Semaphore(MAX_IN_FLIGHT)
+        self._pending: dict[int, _Pending] = {}
+        self._out: deque[bytes | memoryview] = deque()
+        self._out_bytes = 0
+        self._room = Event()
+        self._room.set()
+        self._flushing = False
+        self._scanning = False
+        self._heard_at = 0.0
+        self._decoder = FrameDecoder(max_frame_bytes)
+        self._stream: Stream | None = None
+        self._retiring = False
+        tasks.spawn(f"connection {address}", self._live)
+
+    # -- for callers ---------------------------------------------------------------------------------------------------------
+
+    def wait_open(self, deadline: Deadline) -> None:
+        """Wait until the connection is open; blocks at most until the deadline.
+
+        :raises ConnectError: when it could not be made.
+        :raises RequestTimeout: when it is not open by the deadline.
+        """
+        self._check_owner()
+        if self.state is ConnectionState.CONNECTING and not self._ready.wait(deadline.remaining()):
+            raise RequestTimeout(f"{self.address}: not connected in time")
+        if self.state is not ConnectionState.OPEN:
+            raise self._failure()
+
+    def call(self, opaque: int, frame: bytes, deadline: Deadline) -> RemotingCommand:
+        """Send a request and wait for its answer; blocks at most until the deadline.
+
+        Ending the wait early (kill, ``gevent.Timeout``) does not take the request back.
+
+        :param opaque: the request's opaque, unique among the calls in flight.
+        :param frame: the whole frame.
+        :param deadline: when to give up.
+        :returns: the answer, whatever its code.
+        :raises RequestTimeout: no answer in time.
+        :raises ConnectionLostError: the connection ended first.
+        :raises TooManyRequestsError: no room among the calls in flight.
+        """
+        self._check_owner()
+        if not self._permits.acquire(timeout=deadline.remaining()):
+            raise TooManyRequestsError(f"{self.address}: {MAX_IN_FLIGHT} calls are in flight and none ended in time")
+        waiter = Waiter(self._hub)
+        try:
+            self._wait_for_room(deadline)
+            # no switch from the check of the state (in _wait_for_room) to waiter.get()
+            self._pending[opaque] = _Pending(waiter, deadline.at, monotonic())
+            if not self._scanning:
+                self._scanning = True
+                self._scan_timer.start(self._guard, self._scan)
+            self._write(frame)
+            answer: RemotingCommand = waiter.get()
+            return answer
+        finally:
+            self._pending.pop(opaque, None)
+            self._permits.release()
+            if self._retiring and not self._pending:
+                self.fail(ConnectionLostError(f"{self.address} asked us to go away"))
+
+    def post(self, frame: bytes, deadline: Deadline) -> None:
+        """Send a frame that gets no answer; blocks only while too much waits to be sent.
+
+        :param frame: the whole frame.
+        :param deadline: when to give up waiting for room.
+        :raises TooManyRequestsError: no room by the deadline.
+        :raises ConnectionLostError: the connection has ended.
+        """
+        self._check_owner()
+        self._wait_for_room(deadline)
+        self._write(frame)
+
+    def retire(self) -> None:
+        """Take no new part in the pool: end once the calls in flight have their answers; never blocks."""
+        self._retiring = True
+        if not self._pending:
+            self.fail(ConnectionLostError(f"{self.address} asked us to go away"))
+
+    def fail(self, cause: GRocketMQError) -> None:
+        """End the connection; never blocks.  Everyone who waits on it gets the cause, from the connection's own greenlet."""
+        if self.state is not ConnectionState.CLOSED:
+            self.state = ConnectionState.CLOSED
+            self.cause = cause
+            self._stop_watching()
+            self._ended.set()
+
+    def close(self) -> None:
+        """End the connection because this side is done with it; never blocks."""
+        self.fail(ConnectionLostError(f"connection to {self.address} was closed by this client"))
+
+    def flushed(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._out
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait for an answer."""
+        return len(self._pending)
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.address} {self.state.value}, {len(self._pending)} in flight>"
+
+    def _check_owner(self) -> None:
+        if get_ident() != self._thread:
+            raise ClientStateError(f"{self!r} belongs to another thread's event loop; use the client in its own thread")
+        if os.getpid() != self._pid:
+            raise ForkError(f"{self!r} was opened before a fork and cannot be used in the child")
+
+    def _wait_for_room(self, deadline: Deadline) -> None:
+        while True:
+            if self.state is not ConnectionState.OPEN:
+                raise self._failure()
+            if self._out_bytes <= MAX_OUT_BYTES:
+                return
+            self._room.clear()
+            if not self._room.wait(deadline.remaining()):
+                raise TooManyRequestsError(f"{self.address}: over {MAX_OUT_BYTES} bytes wait to be sent, none left in time")
+
+    def _failure(self) -> GRocketMQError:
+        """A fresh error for one caller, of the cause's class."""
+        cause = self.cause or ConnectionLostError(f"connection to {self.address} is {self.state.value}")
+        fresh = cause if isinstance(cause, RemotingError) else ConnectionLostError(f"{self.address}: {cause}")
+        error = type(fresh)(*fresh.args)
+        error.__cause__ = cause
+        return error
+
+    # -- its greenlet --------------------------------------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        """Connect, serve until something ends it, clean up."""
+        try:
+            stream = self._open_stream()
+            if self.state is ConnectionState.CLOSED:
+                stream.close()
+                return
+            self._serve(stream)
+            self._ended.wait()
+        except GRocketMQError as error:
+            self.fail(error)
+        finally:
+            self.fail(ConnectionLostError(f"connection to {self.address} was cut off at shutdown"))
+            self._tear_down()
+
+    def _serve(self, stream: Stream) -> None:
+        loop = self._hub.loop
+        self._stream = stream
+        self._read_watcher = loop.io(stream.fileno(), _READ)
+        self._write_watcher = loop.io(stream.fileno(), _WRITE)
+        self._scan_timer = loop.timer(SCAN_INTERVAL, SCAN_INTERVAL, ref=False)
+        self._heard_at = monotonic()
+        self._read_watcher.start(self._guard, self._read)
+        self.state = ConnectionState.OPEN
+        self._ready.set()
+
+    def _stop_watching(self) -> None:
+        if self._stream is not None:
+            for watcher in (self._read_watcher, self._write_watcher, self._scan_timer):
+                watcher.stop()
+
+    def _tear_down(self) -> None:
+        """Close, then tell everyone; state first, so that nobody who wakes finds the connection half closed."""
+        waiting = list(self._pending.values())
+        self._pending.clear()
+        self._out.clear()
+        self._out_bytes = 0
+        if self._stream is not None:
+            for watcher in (self._read_watcher, self._write_watcher, self._scan_timer):
+                watcher.close()
+            self._stream.close()
+        self._on_closed(self)
+        self._ready.set()
+        self._room.set()
+        for pending in waiting:
+            self._hub.loop.run_callback(pending.waiter.throw, self._failure())
+
+    # -- callbacks of the event loop; none of them may switch ----------------------------------------------------------------
+
+    def _guard(self, callback: Callable[[], None]) -> None:
+        try:
+            if self.state is ConnectionState.OPEN:
+                callback()
+        except GRocketMQError as error:
+            self.fail(error)
+        except OSError as error:
+            self.fail(ConnectionLostError(f"connection to {self.address} broke: {error}"))
+        except Exception as error:
+            log.exception("a fault in serving %s; its connection is closed", self.address)
+            self.fail(ConnectionLostError(f"connection to {self.address} was closed after {error!r}"))
+
+    def _write(self, frame: bytes) -> None:
+        self._out.append(frame)
+        self._out_bytes += len(frame)
+        if not self._flushing:
+            self._flushing = True
+            self._hub.loop.run_callback(self._guard, self._flush)
+
+    def _flush(self) -> None:
+        """Send what waits.  The head of ``_out`` goes only by the count that ``send`` returned: nothing is lost or sent
+        twice."""
+        out = self._out
+        assert self._stream is not None
+        send = self._stream.send
+        budget = FLUSH_BYTES
+        try:
+            while out:
+                if budget <= 0:
+                    self._write_watcher.start(self._guard, self._writable)
+                    return
+                if len(out) > 1 and len(out[0]) < JOIN_BELOW_BYTES:
+                    self._join_head()
+                head = out[0]
+                sent = send(head)
+                budget -= sent
+                self._out_bytes -= sent
+                if sent == len(head):
+                    out.popleft()
+                else:
+                    out[0] = memoryview(head)[sent:]
+        except BlockingIOError:
+            self._write_watcher.start(self._guard, self._writable)
+            return
+        self._flushing = False
+        if not self._room.is_set():
+            self._room.set()
+
+    def _join_head(self) -> None:
+        out = self._out
+        parts: list[bytes | memoryview] = []
+        size = 0
+        while out and size < JOIN_BYTES:
+            part = out.popleft()
+            parts.append(part)
+            size += len(part)
+        out.appendleft(b"".join(parts))
+
+    def _writable(self) -> None:
+        self._write_watcher.stop()
+        self._flush()
+
+    def _read(self) -> None:
+        """One receive, then every complete frame; callers are woken after the buffer is in order."""
+        assert self._stream is not None
+        try:
+            count = self._stream.recv_into(self._decoder.space())
+        except BlockingIOError:
+            return
+        if not count:
+            self.fail(ConnectionLostError(f"{self.address} closed the connection"))
+            return
+        self._heard_at = monotonic()
+        take = self._pending.pop
+        woken: list[tuple[Waiter, RemotingCommand]] = []
+        for command in self._decoder.received(count):
+            if command.flag & 1:
+                pending = take(command.opaque, None)
+                if pending is not None:  # else: the caller has left, by timeout or kill
+                    woken.append((pending.waiter, command))
+            else:
+                self._tasks.spawn(f"request {command.code} from {self.address}", self._on_request, self, command)
+        for waiter, command in woken:
+            waiter.switch(command)
+        if self._decoder.error is not None:
+            raise self._decoder.error
+
+    def _scan(self) -> None:
+        """Fail the calls whose time is over; close the connection when the peer was silent all that time."""
+        if not self._pending:
+            self._scanning = False
+            self._scan_timer.stop()
+            return
+        now = monotonic()
+        late = [(opaque, pending) for opaque, pending in self._pending.items() if pending.deadline <= now]
+        for opaque, pending in late:
+            self._pending.pop(opaque, None)
+            waited = now - pending.sent_at
+            pending.waiter.throw(RequestTimeout(f"{self.address}: no answer within {waited:.3f} s"))
+        if any(self._heard_at < one.sent_at and now - one.sent_at >= SILENCE_MEANS_DEAD for _, one in late):
+            self.fail(ConnectionLostError(f"{self.address} was silent until a call of over {SILENCE_MEANS_DEAD:g} s timed out"))

@@ -1,0 +1,127 @@
+"""A non-blocking stream of bytes to one peer.
+
+The connection drives it from callbacks of the event loop, so ``send`` and ``recv_into`` never wait: they raise
+``BlockingIOError`` when the socket is not ready.  Only :func:`connect` waits, in the greenlet that calls it.
+"""
+
+from __future__ import annotations
+
+import _socket
+import ipaddress
+from ipaddress import IPv4Address, IPv6Address
+
+import gevent
+from gevent import socket
+
+from grocketmq.errors import ConfigError, ConnectError
+
+__all__ = ["Stream", "connect", "local_ip", "split_address"]
+
+_LOCAL_IP_TIMEOUT = 3.0
+
+
+class Stream:
+    """A connected socket that never waits.
+
+    It holds the C socket class, which no monkey patch replaces: reads and writes go to the kernel and nowhere else.
+
+    :param sock: a connected gevent socket; the stream takes its descriptor over.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        family, kind, proto = sock.family, sock.type, sock.proto
+        self._socket = _socket.socket(family, kind, proto, fileno=sock.detach())
+        self._socket.setblocking(False)
+        self.send = self._socket.send
+        self.recv_into = self._socket.recv_into
+
+    def fileno(self) -> int:
+        """The descriptor, for the loop's watchers."""
+        return self._socket.fileno()
+
+    def local_address(self) -> tuple[str, int]:
+        """Host and port of this end."""
+        host, port = self._socket.getsockname()[:2]
+        return host, port
+
+    def close(self) -> None:
+        """Close the socket; what the kernel still holds is sent."""
+        self._socket.close()
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Take ``host:port`` apart; never blocks.
+
+    :param address: ``host:port``, ``[v6]:port`` or ``v6:port`` (the last colon counts).
+    :raises ConfigError: when there is no port.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"address {address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def connect(address: str, timeout: float) -> Stream:
+    """Connect; blocks its greenlet for at most ``timeout`` seconds, name resolution included.
+
+    A numeric address asks no resolver, so no resolver thread is started for it.
+
+    :param address: ``host:port``.
+    :param timeout: seconds for everything.
+    :raises ConnectError: naming the address and the cause.
+    """
+    host, port = split_address(address)
+    failure: OSError | None = None
+    try:
+        with gevent.Timeout(timeout, _ConnectTimedOut):
+            for family, target in _resolve(host, port):
+                try:
+                    return _connect_one(family, target)
+                except OSError as error:
+                    failure = error
+    except _ConnectTimedOut:
+        raise ConnectError(f"cannot connect to {address}: no answer within {timeout:g} s") from None
+    except OSError as error:
+        raise ConnectError(f"cannot resolve {address}: {error}") from error
+    raise ConnectError(f"cannot connect to {address}: {failure}") from failure
+
+
+class _ConnectTimedOut(Exception):
+    """Marks our own timeout, so that nobody else's is taken for it."""
+
+
+def _resolve(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        return [(family, target) for family, _, _, _, target in found]
+    return [(socket.AF_INET if version == 4 else socket.AF_INET6, (host, port))]
+
+
+def _connect_one(family: int, target: tuple[str, int]) -> Stream:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.connect(target)
+        return Stream(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def local_ip(towards: str) -> IPv4Address | IPv6Address:
+    """The address of this host that faces a peer; sends nothing, and blocks only while a host name is resolved.
+
+    :param towards: ``host:port``.
+    :returns: the address, the loopback address when there is no way to the peer.
+    """
+    try:
+        with gevent.Timeout(_LOCAL_IP_TIMEOUT, _ConnectTimedOut):
+            family, target = _resolve(*split_address(towards))[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect(target)
+            return ipaddress.ip_address(sock.getsockname()[0].partition("%")[0])
+    except (OSError, _ConnectTimedOut, IndexError):
+        return ipaddress.ip_address("127.0.0.1")

@@ -1,0 +1,70 @@
+"""How long to wait: a fixed point in time, and growing pauses between tries."""
+
+from __future__ import annotations
+
+import random
+from time import monotonic
+
+from grocketmq.errors import RequestTimeout
+
+__all__ = ["Backoff", "Deadline"]
+
+
+class Deadline:
+    """A point in time that several steps share.
+
+    :param seconds: from now; a negative number is already over.
+    """
+
+    __slots__ = ("at",)
+
+    def __init__(self, seconds: float) -> None:
+        self.at = monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self.at - monotonic())
+
+    @property
+    def expired(self) -> bool:
+        """Whether no time is left."""
+        return monotonic() >= self.at
+
+    def check(self, what: str) -> float:
+        """Seconds left for a step.
+
+        :param what: the step, for the message.
+        :raises RequestTimeout: when no time is left.
+        """
+        left = self.at - monotonic()
+        if left <= 0:
+            raise RequestTimeout(f"no time left to {what}")
+        return left
+
+    def __repr__(self) -> str:
+        return f"<Deadline in {self.at - monotonic():.3f} s>"
+
+
+class Backoff:
+    """Pauses that double up to a cap, each with jitter so that many clients do not come back at once.
+
+    :param first: the first pause, seconds.
+    :param cap: the longest pause, seconds.
+    :param jitter: the part of a pause that is drawn by chance, 0 to 1.
+    """
+
+    def __init__(self, first: float = 0.1, cap: float = 5.0, jitter: float = 0.3) -> None:
+        self._first = first
+        self._cap = cap
+        self._jitter = jitter
+        self._pause = first
+
+    def next(self) -> float:
+        """The next pause, seconds."""
+        pause = self._pause
+        self._pause = min(self._cap, pause * 2)
+        return pause * (1 - self._jitter * random.random())
+
+    def reset(self) -> None:
+        """Begin again with the first pause, after a success."""
+        self._pause = self._first

@@ -1,0 +1,171 @@
+"""Greenlets with a name, an owner and an end.
+
+``TaskGroup`` is the only spawner outside ``remoting``.  An error in a task is logged and counted, never lost; a loop
+that fails is started again after a pause.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Group
+
+from grocketmq.runtime.deadline import Backoff
+
+__all__ = ["PeriodicTask", "TaskGroup"]
+
+log = logging.getLogger(__name__)
+
+
+class TaskGroup:
+    """The greenlets of one owner.
+
+    :param owner: the owner's name, the first part of every greenlet's name.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        #: Errors by task name since the group was made.
+        self.failures: Counter[str] = Counter()
+        self._group = Group()
+        self._periodic: list[PeriodicTask] = []
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def names(self) -> list[str]:
+        """The names of the greenlets that have not ended, sorted."""
+        return sorted(greenlet.name for greenlet in self._group)
+
+    def spawn(self, name: str, run: Callable[..., object], *args: Any) -> gevent.Greenlet:
+        """Run a function once in a greenlet of its own; never blocks.
+
+        :param name: what it does, for logs and dumps.
+        :param run: the function; an ``Exception`` from it is logged and counted.
+        :param args: its arguments.
+        :returns: the greenlet.
+        """
+        greenlet = gevent.Greenlet(self._once, name, run, args)
+        greenlet.name = f"{self.owner}:{name}"
+        self._group.start(greenlet)
+        return greenlet
+
+    def spawn_later(self, seconds: float, name: str, run: Callable[..., object], *args: Any) -> gevent.Greenlet:
+        """As :meth:`spawn`, after a pause.
+
+        :param seconds: the pause.
+        """
+        greenlet = gevent.Greenlet(self._once, name, run, args)
+        greenlet.name = f"{self.owner}:{name}"
+        self._group.add(greenlet)
+        greenlet.start_later(seconds)
+        return greenlet
+
+    def loop(self, name: str, run: Callable[[], object]) -> gevent.Greenlet:
+        """Run a function that loops by itself; when it fails it is started again after a pause of 0.1 to 5 s.
+
+        :param name: what it does.
+        :param run: the loop; returning ends it.
+        """
+        return self.spawn(name, self._supervised, name, run)
+
+    def periodic(self, name: str, interval: float, run: Callable[[], float | None], first: float = 0.0) -> PeriodicTask:
+        """Run a function again and again; never blocks.
+
+        :param name: what it does.
+        :param interval: seconds from the end of one run to the next.
+        :param run: the function; a number it returns is the pause before the next run, instead of ``interval``.
+        :param first: seconds before the first run.
+        """
+        task = PeriodicTask(interval, run, first)
+        task.greenlet = self.spawn(name, task.loop, self, name)
+        self._periodic.append(task)
+        return task
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait until no task is left; blocks at most ``timeout`` seconds.
+
+        :returns: whether none is left.
+        """
+        self._group.join(timeout=timeout)
+        return not self._group
+
+    def stop_periodic(self) -> None:
+        """Let every periodic task end after the run it is in; never blocks."""
+        for task in self._periodic:
+            task.stop()
+
+    def kill(self) -> None:
+        """End every task but the one that calls, and wait until they have ended."""
+        self.stop_periodic()
+        mine = gevent.getcurrent()
+        gevent.killall([greenlet for greenlet in self._group if greenlet is not mine])
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Log and count an error of a task."""
+        self.failures[name] += 1
+        log.error("%s:%s failed (%d times so far)", self.owner, name, self.failures[name], exc_info=error)
+
+    def _once(self, name: str, run: Callable[..., object], args: tuple[Any, ...]) -> None:
+        try:
+            run(*args)
+        except Exception as error:
+            self.failed(name, error)
+
+    def _supervised(self, name: str, run: Callable[[], object]) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                run()
+                return
+            except Exception as error:
+                self.failed(name, error)
+            gevent.sleep(backoff.next())
+
+
+class PeriodicTask:
+    """A function that runs at intervals, and at once when woken.  Made by :meth:`TaskGroup.periodic`."""
+
+    def __init__(self, interval: float, run: Callable[[], float | None], first: float) -> None:
+        self.interval = interval
+        #: Seconds between two runs at least, however often it is woken.
+        self.least_gap = 0.0
+        self.runs = 0
+        self.greenlet: gevent.Greenlet | None = None
+        self._run = run
+        self._first = first
+        self._stopping = Event()
+        self._wake = Event()
+
+    def wake(self) -> None:
+        """Run as soon as possible; never blocks.  Several calls before the run count as one."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after the run that is under way; never blocks."""
+        self._stopping.set()
+        self._wake.set()
+
+    def loop(self, group: TaskGroup, name: str) -> None:
+        """What the task's greenlet runs."""
+        pause = self._first
+        while True:
+            self._wake.wait(pause)
+            self._wake.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                pause = self.interval
+                asked = self._run()
+                pause = self.interval if asked is None else asked
+            except Exception as error:
+                group.failed(name, error)
+            self.runs += 1
+            if self.least_gap:
+                self._stopping.wait(self.least_gap)
+                pause = max(0.0, pause - self.least_gap)
