@@ -353,7 +353,8 @@ class SendError(GRocketMQError):
 
     def __str__(self) -> str:
         tries = "; ".join(f"{one.broker_name or 'no broker'} after {one.seconds:.3f} s: {one.error}" for one in self.attempts)
-        return f"{self.args[0]} failed after {len(self.attempts)} tries ({tries})"
+        count = "1 try" if len(self.attempts) == 1 else f"{len(self.attempts)} tries"
+        return f"{self.args[0]} failed after {count} ({tries})"
 
 
 class RequestReplyTimeout(GRocketMQError, TimeoutError):

@@ -7,7 +7,8 @@ Source: Apache RocketMQ 5.3.3, module client, class ``MQClientAPIImpl``; the tim
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from grocketmq.client.namesrv import NameServers
 from grocketmq.codes import RequestCode, ResponseCode
@@ -15,11 +16,13 @@ from grocketmq.errors import QueryNotFoundError, RouteNotFoundError, broker_erro
 from grocketmq.model.message import MessageExt
 from grocketmq.model.results import PullStatus, SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicRouteData
+from grocketmq.model.subscription import SubscriptionData
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.headers.base import CommandHeader
 from grocketmq.wire.message_codec import decode_messages
+from grocketmq.wire.pull_command import PullFields, read_pull_answer
 from grocketmq.wire.send_command import SendCommand, read_send_answer
 
 __all__ = ["ClientAPI", "PullAnswer"]
@@ -48,25 +51,16 @@ _PULLED = {
 }
 
 
-@dataclass(slots=True)
-class PullAnswer:
+class PullAnswer(NamedTuple):
     """A broker's answer to a pull, its messages still as bytes.
 
     :param status: what was found.
-    :param next_begin_offset: where to go on.
-    :param min_offset: the queue's first offset.
-    :param max_offset: one past the queue's last offset.
-    :param suggested_broker_id: whom to pull from next.
-    :param offset_delta: to be added to every queue offset.
+    :param fields: where to go on, and the queue's bounds.
     :param body: the stored messages, one after the other.
     """
 
     status: PullStatus
-    next_begin_offset: int
-    min_offset: int
-    max_offset: int
-    suggested_broker_id: int
-    offset_delta: int
+    fields: PullFields
     body: bytes
 
 
@@ -128,6 +122,20 @@ class ClientAPI:
         answer = self._call(address, headers.GetConsumerListByGroupRequestHeader(consumer_group=group), timeout)
         return list(bodies.CONSUMER_LIST.decode(answer.body))
 
+    def check_subscription(self, address: str, client_id: str, group: str, subscription: SubscriptionData) -> None:
+        """Have a broker check a filter expression.
+
+        :raises BrokerError: when it cannot compile it, or does not evaluate such filters.
+        """
+        body = bodies.CHECK_CLIENT.encode(bodies.CheckClientRequestBody(client_id, group, subscription))
+        answer = self._remoting.invoke(address, RemotingCommand(RequestCode.CHECK_CLIENT_CONFIG, body=body), ROUTE_TIMEOUT)
+        _body(answer, address)
+
+    def group_subscription(self, address: str, group: str, topic: str) -> SubscriptionData | None:
+        """What a broker holds for a group's subscription to a topic: the newest of what its members told; None for nothing."""
+        header = headers.QuerySubscriptionByConsumerRequestHeader(group=group, topic=topic)
+        return bodies.GROUP_SUBSCRIPTION.decode(self._call(address, header, ROUTE_TIMEOUT).body)
+
     # -- sending -------------------------------------------------------------------------------------------------------------
 
     def send(self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float) -> SendResult:
@@ -174,22 +182,16 @@ class ClientAPI:
 
     # -- pulling and offsets -------------------------------------------------------------------------------------------------
 
-    def pull(self, address: str, header: headers.PullMessageRequestHeader, timeout: float) -> PullAnswer:
-        """Pull messages; the broker may hold the request while there are none."""
-        answer = self._remoting.invoke(address, RemotingCommand(header.CODE, ext_fields=header.to_ext()), timeout)
+    def pull(self, address: str, request: RemotingCommand, timeout: float) -> PullAnswer:
+        """Pull messages; the broker may hold the request while there are none.
+
+        :param request: what :class:`~grocketmq.wire.pull_command.PullTemplate` makes.
+        """
+        answer = self._remoting.invoke(address, request, timeout)
         status = _PULLED.get(answer.code)  # type: ignore[call-overload]
         if status is None:
             raise broker_error(answer.code, answer.remark, address)
-        found = headers.PullMessageResponseHeader.parse(answer.ext_fields)
-        return PullAnswer(
-            status,
-            found.next_begin_offset,
-            found.min_offset,
-            found.max_offset,
-            found.suggest_which_broker_id or 0,
-            found.offset_delta or 0,
-            answer.body or b"",
-        )
+        return PullAnswer(status, read_pull_answer(answer), answer.body or b"")
 
     def query_offset(self, address: str, group: str, queue: MessageQueue) -> int:
         """The offset a group has stored for a queue.
@@ -244,6 +246,22 @@ class ClientAPI:
         )
         answer = self._call(address, header, OFFSET_QUERY_TIMEOUT)
         return headers.GetEarliestMsgStoretimeResponseHeader.parse(answer.ext_fields).timestamp
+
+    # -- locks ---------------------------------------------------------------------------------------------------------------
+
+    def lock_queues(self, address: str, group: str, client_id: str, queues: Iterable[MessageQueue]) -> set[MessageQueue]:
+        """Lock queues of one broker for this client, or renew its locks; they last 60 s.
+
+        :returns: those that are this client's now.
+        """
+        body = bodies.LOCK_REQUEST.encode(bodies.LockBatchRequestBody(group, client_id, tuple(queues)))
+        answer = self._call(address, headers.LockBatchMqRequestHeader(), LOCK_TIMEOUT, body)
+        return set(bodies.LOCK_RESPONSE.decode(answer.body))
+
+    def unlock_queues(self, address: str, group: str, client_id: str, queues: Iterable[MessageQueue]) -> None:
+        """Give locks back, so that another member need not wait for their end."""
+        body = bodies.UNLOCK_REQUEST.encode(bodies.LockBatchRequestBody(group, client_id, tuple(queues)))
+        self._call(address, headers.UnlockBatchMqRequestHeader(), LOCK_TIMEOUT, body)
 
     # -- messages and topics -------------------------------------------------------------------------------------------------
 

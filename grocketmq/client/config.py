@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from grocketmq.codes import SerializeType
 from grocketmq.errors import ConfigError
@@ -14,7 +14,9 @@ from grocketmq.remoting.stream import split_address
 from grocketmq.wire.acl import Credentials
 from grocketmq.wire.framing import MAX_FRAME_BYTES
 
-__all__ = ["ClientConfig", "Credentials", "split_options"]
+__all__ = ["ClientConfig", "Credentials", "check_ranges", "split_options"]
+
+T = TypeVar("T")
 
 #: Where the name servers are read from when no option names them, in this order.
 NAMESRV_VARIABLES = ("GROCKETMQ_NAMESRV", "NAMESRV_ADDR")
@@ -64,13 +66,9 @@ class ClientConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "namesrv", _name_servers(self.namesrv))
         object.__setattr__(self, "hooks", tuple(self.hooks))
-        for name in _SECONDS:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be a number of seconds above 0")
+        check_ranges(self, _RANGES)
         if self.serializer not in SerializeType.__members__:
             raise ConfigError(f"serializer {self.serializer!r} is none of {', '.join(SerializeType.__members__)}")
-        if self.max_frame_size < 1024:
-            raise ConfigError(f"max_frame_size of {self.max_frame_size} bytes holds no answer; take at least 1024")
 
     @property
     def namesrv_addresses(self) -> tuple[str, ...]:
@@ -84,13 +82,17 @@ class ClientConfig:
         return SerializeType[self.serializer]
 
 
-_SECONDS = (
-    "request_timeout",
-    "connect_timeout",
-    "heartbeat_interval",
-    "route_poll_interval",
-    "persist_offset_interval",
-)
+#: A day: what waits longer is a slip.
+_LONGEST = 24 * 3600.0
+_SHORTEST = 0.001
+_RANGES: dict[str, tuple[float, float]] = {
+    "request_timeout": (_SHORTEST, _LONGEST),
+    "connect_timeout": (_SHORTEST, _LONGEST),
+    "heartbeat_interval": (_SHORTEST, _LONGEST),
+    "route_poll_interval": (_SHORTEST, _LONGEST),
+    "persist_offset_interval": (_SHORTEST, _LONGEST),
+    "max_frame_size": (1024, (1 << 31) - 1),
+}
 
 
 def _name_servers(given: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -107,12 +109,34 @@ def _name_servers(given: str | Iterable[str] | None) -> tuple[str, ...]:
     return addresses
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[ClientConfig, dict[str, Any]]:
+def split_options(client: str, options: Mapping[str, Any], own: type[T]) -> tuple[ClientConfig, T]:
     """Part a client's keyword arguments into the common settings and its own.
 
+    :param client: the client's class, for the message.
     :param options: all keyword arguments.
-    :returns: the common settings, and the rest by name.
+    :param own: the dataclass of its own settings.
+    :raises TypeError: for an option that is none of either.
+    :raises ConfigError: for a value that cannot work.
     """
     common = {one.name for one in fields(ClientConfig)}
-    mine = {name: value for name, value in options.items() if name not in common}
-    return ClientConfig(**{name: value for name, value in options.items() if name in common}), mine
+    mine = {one.name for one in fields(own)}  # type: ignore[arg-type]
+    unknown = options.keys() - common - mine
+    if unknown:
+        raise TypeError(f"{client} has no option {', '.join(map(repr, sorted(unknown)))}")
+    return (
+        ClientConfig(**{name: value for name, value in options.items() if name in common}),
+        own(**{name: value for name, value in options.items() if name in mine}),
+    )
+
+
+def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse numbers that cannot work; never blocks.  None is for fields whose default is None.
+
+    :param settings: a dataclass.
+    :param ranges: field -> least and most.
+    :raises ConfigError: naming the field, its value and the range.
+    """
+    for name, (least, most) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most):
+            raise ConfigError(f"{name} is {value!r}; it must be a number within {least}..{most}")

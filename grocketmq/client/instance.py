@@ -23,17 +23,17 @@ from collections.abc import Callable, Iterator
 from time import time_ns
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult
 
 from grocketmq.client.api import ROUTE_TIMEOUT, ClientAPI
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.heartbeat import heartbeat_body
-from grocketmq.client.members import ConsumerMember, ProducerMember
+from grocketmq.client.members import ConsumerMember, ProducerMember, TransactionChecker
 from grocketmq.client.namesrv import NameServers
-from grocketmq.client.processor import register_processors
+from grocketmq.client.processor import BrokerRequests
 from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
-from grocketmq.errors import ConfigError, GRocketMQError, RouteNotFoundError
-from grocketmq.model.addresses import client_id
+from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, RouteNotFoundError
+from grocketmq.model.addresses import client_id, vip_address
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.route import MASTER_ID, MessageQueue, TopicPublishInfo, TopicRouteData
 from grocketmq.remoting.client import RemotingClient
@@ -66,6 +66,8 @@ class ClientInstance:
         name = "#".join(filter(None, (config.instance_name, f"{os.getpid()}#{time_ns()}")))
         #: The name under which brokers know this instance.
         self.client_id = config.client_id or client_id(str(ip), name, config.unit_name)
+        #: A name that is the same after a restart, for what is kept in files.
+        self.stable_id = config.client_id or client_id(str(ip), config.instance_name or "DEFAULT", config.unit_name)
         self.tasks = TaskGroup(self.client_id)
         self.remoting = RemotingClient(
             self.tasks,
@@ -83,11 +85,12 @@ class ClientInstance:
         self.broker_versions: dict[str, int] = {}
         self._producers: list[ProducerMember] = []
         self._consumers: dict[str, ConsumerMember] = {}
-        self._fetching: dict[str, Event] = {}
+        self._checkers: dict[str, TransactionChecker] = {}
+        self._fetching: dict[str, AsyncResult] = {}
         self._silent: set[str] = set()
         self._route_backoff = Backoff(1.0, config.route_poll_interval)
         self._routeless: set[str] = set()
-        register_processors(self.remoting, self)
+        BrokerRequests(self.remoting, self)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -123,6 +126,8 @@ class ClientInstance:
 
     def unregister_producer(self, producer: ProducerMember) -> None:
         """Let a producer go and tell the brokers; blocks at most 3 s, errors are ignored."""
+        if producer not in self._producers:
+            return
         self._producers.remove(producer)
         if all(one.group != producer.group for one in self._producers):
             self._at_brokers(
@@ -131,7 +136,8 @@ class ClientInstance:
 
     def unregister_consumer(self, consumer: ConsumerMember) -> None:
         """Let a consumer go and tell the brokers, so that the others of its group take its queues; blocks at most 3 s."""
-        if self._consumers.pop(consumer.group, None) is consumer:
+        if self._consumers.get(consumer.group) is consumer:
+            del self._consumers[consumer.group]
             self._at_brokers(
                 "unregister", lambda address: self.api.unregister(address, self.client_id, consumer_group=consumer.group)
             )
@@ -140,6 +146,17 @@ class ClientInstance:
     def has_members(self) -> bool:
         """Whether any client uses this instance."""
         return bool(self._producers or self._consumers)
+
+    def set_transaction_checker(self, group: str, checker: TransactionChecker | None) -> None:
+        """Say what answers transaction checks of a producer group; None for nothing any more."""
+        if checker is None:
+            self._checkers.pop(group, None)
+        else:
+            self._checkers[group] = checker
+
+    def transaction_checker(self, group: str) -> TransactionChecker | None:
+        """What answers transaction checks of a producer group; None if nothing does."""
+        return self._checkers.get(group)
 
     def consumer(self, group: str) -> ConsumerMember | None:
         """The consumer of a group, None if there is none here."""
@@ -201,20 +218,25 @@ class ClientInstance:
 
         :returns: whether the route changed.
         :raises RouteNotFoundError: when no name server knows the topic; what was known before is kept.
+        :raises RemotingError: when no name server answers.
         """
         deadline = Deadline(timeout)
-        under_way = self._fetching.get(topic)
-        if under_way is not None:
-            under_way.wait(deadline.remaining())
-            if topic in self.routes.routes:
+        while (under_way := self._fetching.get(topic)) is not None:
+            under_way.wait(deadline.check(f"fetch the route of {topic}"))
+            if under_way.ready() and under_way.get() is not None:  # or raises what the fetch met
                 return False
-        done = self._fetching[topic] = Event()
+        fetch = self._fetching[topic] = AsyncResult()
         try:
-            return self._take_over(topic, self.api.topic_route(topic, deadline.check(f"fetch the route of {topic}")))
+            changed = self._take_over(topic, self.api.topic_route(topic, deadline.check(f"fetch the route of {topic}")))
+            fetch.set(changed)
+            return changed
+        except GRocketMQError as error:
+            fetch.set_exception(error)
+            raise
         finally:
-            done.set()
-            if self._fetching.get(topic) is done:
-                del self._fetching[topic]
+            del self._fetching[topic]
+            if not fetch.ready():
+                fetch.set(None)  # broken off by a kill: who waits has to fetch
 
     def _take_over(self, topic: str, route: TopicRouteData) -> bool:
         known = {address for _, _, address in self.routes.members()}
@@ -246,6 +268,12 @@ class ClientInstance:
                 raise RouteNotFoundError(queue.topic, f"broker {queue.broker_name} has no master at present")
         return address
 
+    def send_address(self, queue: MessageQueue, deadline: Deadline) -> str:
+        """Where to send a queue's messages: its master, at the second port with ``vip_channel``; blocks as
+        :meth:`master_address`."""
+        address = self.master_address(queue, deadline)
+        return vip_address(address) if self.config.vip_channel else address
+
     def _update_routes(self) -> float | None:
         """Fetch every route in use; come back soon while a consumer waits for one."""
         missing = set()
@@ -254,6 +282,8 @@ class ClientInstance:
                 self.refresh_route(topic)
             except RouteNotFoundError:
                 missing.add(topic)
+            except ClientStateError:  # the last client leaves at this moment
+                return None
             except GRocketMQError as error:
                 log.warning("route of %s not fetched, the old one stays: %s", topic, error)
         missing &= {topic for consumer in self._consumers.values() for topic in consumer.topics()}

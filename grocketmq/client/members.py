@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from grocketmq.client.config import ClientConfig
-from grocketmq.wire.bodies import ConsumerData
+from grocketmq.model.message import MessageExt
+from grocketmq.model.route import MessageQueue
+from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo
+from grocketmq.wire.headers import CheckTransactionStateRequestHeader
 
 if TYPE_CHECKING:
     from grocketmq.client.manager import MQClientManager
 
-__all__ = ["ConsumerMember", "Member", "ProducerMember"]
+__all__ = ["ConsumerMember", "Member", "Members", "ProducerMember", "TransactionChecker"]
 
 
 class Member(Protocol):
@@ -64,3 +67,32 @@ class ConsumerMember(Protocol):
 
     def persist_offsets(self) -> None:
         """Store the offsets of its queues."""
+
+    def reset_offsets(self, offsets: Mapping[MessageQueue, int]) -> None:
+        """Go on at these offsets, as an operator wants it."""
+
+    def offsets(self, topic: str) -> dict[MessageQueue, int]:
+        """The offsets reached in a topic's queues."""
+
+    def running_info(self) -> ConsumerRunningInfo:
+        """Its state, as operators see it."""
+
+    def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:
+        """Give one message to its listener, as an operator wants it."""
+
+
+#: ``(address of the broker that asks, its request's header, the half message)``; must not block.
+TransactionChecker = Callable[[str, CheckTransactionStateRequestHeader, MessageExt], None]
+
+
+class Members(Protocol):
+    """Whom brokers' requests are about: an instance, as :mod:`grocketmq.client.processor` sees it."""
+
+    def consumer(self, group: str) -> ConsumerMember | None:
+        """The consumer of a group."""
+
+    def transaction_checker(self, group: str) -> TransactionChecker | None:
+        """What answers transaction checks of a producer group."""
+
+    def rebalance_soon(self) -> None:
+        """Let every consumer take its share."""

@@ -1,32 +1,115 @@
 """What brokers ask of a client.
 
+===========================================  ===========================================================================
+request                                      what is done
+===========================================  ===========================================================================
+CHECK_TRANSACTION_STATE (39), oneway         handed to a producer of the group, which answers in its own time
+NOTIFY_CONSUMER_IDS_CHANGED (40), oneway     a rebalance, soon
+RESET_CONSUMER_CLIENT_OFFSET (220), oneway   the consumer goes on at the offsets given
+GET_CONSUMER_STATUS_FROM_CLIENT (221)        the consumer's offsets of a topic
+GET_CONSUMER_RUNNING_INFO (307)              the consumer's state
+CONSUME_MESSAGE_DIRECTLY (309)               one message is given to the listener
+===========================================  ===========================================================================
+
 Source: Apache RocketMQ 5.3.3, module client, class ``ClientRemotingProcessor``.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 
-from grocketmq.codes import RequestCode
+from gevent.util import format_run_info
+
+from grocketmq.client.members import ConsumerMember, Members
+from grocketmq.codes import RequestCode, ResponseCode
+from grocketmq.errors import RemoteProtocolError
+from grocketmq.model.properties import Property
 from grocketmq.remoting.client import RemotingClient
+from grocketmq.wire import bodies, headers
 from grocketmq.wire.command import RemotingCommand
+from grocketmq.wire.message_codec import decode_message
 
-__all__ = ["register_processors"]
+__all__ = ["BrokerRequests"]
+
+log = logging.getLogger(__name__)
 
 
-class _Instance(Protocol):
-    def rebalance_soon(self) -> None: ...
-
-
-def register_processors(remoting: RemotingClient, instance: _Instance) -> None:
-    """Serve brokers' requests; never blocks.
+class BrokerRequests:
+    """Serves brokers' requests, each in a greenlet of its own.
 
     :param remoting: over whose connections they come.
-    :param instance: what they are about.
+    :param members: whom they are about.
     """
 
-    def consumer_ids_changed(request: RemotingCommand, address: str) -> None:
-        """Oneway: a member joined or left a group that has a consumer here."""
-        instance.rebalance_soon()
+    def __init__(self, remoting: RemotingClient, members: Members) -> None:
+        self._members = members
+        for code, serve in (
+            (RequestCode.CHECK_TRANSACTION_STATE, self._check_transaction),
+            (RequestCode.NOTIFY_CONSUMER_IDS_CHANGED, self._ids_changed),
+            (RequestCode.RESET_CONSUMER_CLIENT_OFFSET, self._reset_offset),
+            (RequestCode.GET_CONSUMER_STATUS_FROM_CLIENT, self._status),
+            (RequestCode.GET_CONSUMER_RUNNING_INFO, self._running_info),
+            (RequestCode.CONSUME_MESSAGE_DIRECTLY, self._consume_directly),
+        ):
+            remoting.register_processor(code, serve)
 
-    remoting.register_processor(RequestCode.NOTIFY_CONSUMER_IDS_CHANGED, consumer_ids_changed)
+    def _check_transaction(self, request: RemotingCommand, address: str) -> None:
+        header = headers.CheckTransactionStateRequestHeader.from_ext(request.ext_fields)
+        message = decode_message(request.body or b"")
+        group = message.properties.get(Property.PRODUCER_GROUP)
+        checker = None if group is None else self._members.transaction_checker(group)
+        if checker is None:
+            log.warning("%s asks for the state of a transaction of group %s, which has no checker here", address, group)
+        else:
+            checker(address, header, message)
+
+    def _ids_changed(self, request: RemotingCommand, address: str) -> None:
+        self._members.rebalance_soon()
+
+    def _reset_offset(self, request: RemotingCommand, address: str) -> None:
+        header = headers.ResetOffsetRequestHeader.from_ext(request.ext_fields)
+        consumer = self._members.consumer(header.group)
+        if consumer is None:
+            log.warning("%s resets offsets of group %s, which has no consumer here", address, header.group)
+        else:
+            consumer.reset_offsets(bodies.RESET_OFFSET.decode(request.body))
+
+    def _status(self, request: RemotingCommand, address: str) -> RemotingCommand:
+        header = headers.GetConsumerStatusRequestHeader.from_ext(request.ext_fields)
+
+        def answer(consumer: ConsumerMember) -> bytes:
+            return bodies.CONSUMER_STATUS.encode(bodies.GetConsumerStatusBody(consumer.offsets(header.topic)), object_keys=True)
+
+        return self._ask(request, header.group, answer)
+
+    def _running_info(self, request: RemotingCommand, address: str) -> RemotingCommand:
+        header = headers.GetConsumerRunningInfoRequestHeader.from_ext(request.ext_fields)
+
+        def answer(consumer: ConsumerMember) -> bytes:
+            info = consumer.running_info()
+            if header.jstack_enable:
+                info = replace(info, jstack="\n".join(format_run_info()))
+            return bodies.RUNNING_INFO.encode(info, object_keys=True)
+
+        return self._ask(request, header.consumer_group, answer)
+
+    def _consume_directly(self, request: RemotingCommand, address: str) -> RemotingCommand:
+        header = headers.ConsumeMessageDirectlyResultRequestHeader.from_ext(request.ext_fields)
+        message = decode_message(request.body or b"", broker_name=header.broker_name or "")
+        return self._ask(
+            request,
+            header.consumer_group,
+            lambda consumer: bodies.DIRECT_RESULT.encode(consumer.consume_directly(message)),
+        )
+
+    def _ask(self, request: RemotingCommand, group: str, answer: Callable[[ConsumerMember], bytes]) -> RemotingCommand:
+        consumer = self._members.consumer(group)
+        if consumer is None:
+            remark = f"group {group} has no consumer in this client"
+            return RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, remark)
+        try:
+            return RemotingCommand.response_to(request, ResponseCode.SUCCESS, body=answer(consumer))
+        except RemoteProtocolError as error:
+            return RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, f"request cannot be read: {error}")

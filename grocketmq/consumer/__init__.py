@@ -11,10 +11,14 @@ from grocketmq.consumer.allocate import (
     AllocateMachineRoomNearby,
     AllocateStrategy,
 )
-from grocketmq.consumer.config import PushConsumerConfig
-from grocketmq.consumer.listener import ConsumeContext
+from grocketmq.consumer.config import LitePullConsumerConfig, PushConsumerConfig, SimpleConsumerConfig
+from grocketmq.consumer.listener import ConsumeContext, OrderlyContext
+from grocketmq.consumer.lite_pull import LitePullConsumer
+from grocketmq.consumer.local_offset_store import LocalFileOffsetStore
 from grocketmq.consumer.offset_store import OffsetStore, RemoteBrokerOffsetStore
+from grocketmq.consumer.pull import PullConsumer
 from grocketmq.consumer.push import PushConsumer
+from grocketmq.consumer.simple import SimpleConsumer
 from grocketmq.consumer.stats import ConsumerStats
 
 __all__ = [
@@ -27,8 +31,15 @@ __all__ = [
     "AllocateStrategy",
     "ConsumeContext",
     "ConsumerStats",
+    "LitePullConsumer",
+    "LitePullConsumerConfig",
+    "LocalFileOffsetStore",
     "OffsetStore",
+    "OrderlyContext",
+    "PullConsumer",
     "PushConsumer",
     "PushConsumerConfig",
     "RemoteBrokerOffsetStore",
+    "SimpleConsumer",
+    "SimpleConsumerConfig",
 ]

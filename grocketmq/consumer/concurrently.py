@@ -1,7 +1,7 @@
 """Runs a concurrent listener: a gevent queue of consume requests, and a fixed pool of listener greenlets.
 
 One request holds the messages of one pull.  A listener greenlet takes ``consume_batch_size`` of them at a time, and
-while some are left it lets an idle one of the pool join in: a hand-over a pull, not one a message.
+while some are left the request stands in line for another to join in: a hand-over a pull, not one a message.
 
 Source: Apache RocketMQ 5.3.3, module client, class ``ConsumeMessageConcurrentlyService``.
 """
@@ -12,47 +12,51 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
+from typing import Generic, TypeVar
 
 import gevent
-from gevent.queue import Queue
 
 from grocketmq.consumer.config import PushConsumerConfig
-from grocketmq.consumer.listener import ConsumeContext, outcome_of
+from grocketmq.consumer.listener import ConsumeContext, consumed_of
+from grocketmq.consumer.listener_pool import ListenerPool
 from grocketmq.consumer.offset_store import OffsetStore
 from grocketmq.consumer.process_queue import NO_OFFSET, ProcessQueue
 from grocketmq.consumer.send_back import FIRST_RETRY_LEVEL, SendBack
-from grocketmq.consumer.stats import ConsumerStats
+from grocketmq.consumer.stats import StatsRecorder
 from grocketmq.model.message import MessageExt
 from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.properties import Property
 from grocketmq.model.route import MessageQueue
+from grocketmq.model.subscription import MessageModel
 from grocketmq.runtime.deadline import Deadline
-from grocketmq.runtime.gate import FairGate
 from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["ConcurrentConsumeService", "ConsumeRequest"]
 
 log = logging.getLogger(__name__)
 
+Q = TypeVar("Q")
+
 #: Seconds before messages that no broker took back are given to the listener again.
 CONSUME_AGAIN_PAUSE = 5.0
-_LOG_PAUSE = 1.0
 
 
 @dataclass(slots=True, eq=False)
-class ConsumeRequest:
+class ConsumeRequest(Generic[Q]):
     """The messages of one pull on their way to the listener.
 
     :param queue: where they come from.
     :param process_queue: what keeps them until they are done.
     :param messages: all of them.
     :param taken: how many listener greenlets have taken.
+    :param offered: whether it waits in line for another listener greenlet to join in.
     """
 
     queue: MessageQueue
-    process_queue: ProcessQueue
+    process_queue: Q
     messages: list[MessageExt]
     taken: int = 0
+    offered: bool = False
 
     def take(self, count: int) -> list[MessageExt]:
         """The next messages, none when all are taken."""
@@ -67,7 +71,7 @@ class ConsumeRequest:
 
 
 class ConcurrentConsumeService:
-    """The consuming half of a push consumer.
+    """The consuming half of a concurrent push consumer; see :class:`~grocketmq.consumer.service.ConsumeService`.
 
     :param listener: ``(messages, context) -> answer``.
     :param settings: the consumer's.
@@ -84,80 +88,65 @@ class ConcurrentConsumeService:
         store: OffsetStore,
         send_back: SendBack,
         tasks: TaskGroup,
-        stats: ConsumerStats,
+        stats: StatsRecorder,
     ) -> None:
         self._listener = listener
         self._settings = settings
         self._store = store
         self._send_back = send_back
-        self._tasks = tasks
         self._stats = stats
-        self._gate = FairGate()
-        self._requests: Queue[ConsumeRequest | None] = Queue()
-        self._idle = 0
-        self._stopped = False
-        self._logged_at = float("-inf")
-        self._unlogged = 0
-        self._listeners = [tasks.loop(f"listener {number}", self._listen) for number in range(settings.listener_concurrency)]
+        self._pool: ListenerPool[ConsumeRequest[ProcessQueue]] = ListenerPool(
+            tasks, settings.listener_concurrency, self._work, settings.max_messages_per_second
+        )
 
-    def submit(self, queue: MessageQueue, process_queue: ProcessQueue, messages: list[MessageExt]) -> None:
-        """Have messages consumed; never blocks.
+    def submit(self, queue: MessageQueue, process_queue: ProcessQueue, messages: list[MessageExt], max_offset: int) -> None:
+        """See :class:`~grocketmq.consumer.service.ConsumeService`."""
+        process_queue.put(messages, max_offset)
+        self._pool.put(ConsumeRequest(queue, process_queue, messages))
 
-        :param queue: where they come from.
-        :param process_queue: where they wait, and stay until they are done.
-        :param messages: what was pulled.
-        """
-        self._requests.put(ConsumeRequest(queue, process_queue, messages))
+    def pull_pause(self, process_queue: ProcessQueue) -> float:
+        """Nothing to wait for."""
+        return 0.0
 
-    def stop(self, deadline: Deadline) -> None:
-        """Hand out nothing more, and wait for listeners; blocks at most until the deadline.
+    def acquire(self, queue: MessageQueue) -> bool:
+        """Nothing to acquire."""
+        return True
 
-        What was not handed out is not consumed, so the group gets it again.
-        """
-        self._stopped = True
-        for _ in self._listeners:
-            self._requests.put(None)
-        gevent.joinall(self._listeners, timeout=deadline.remaining())
-        running = [one for one in self._listeners if not one.dead]
-        if running:
-            log.warning("%d listener calls did not end in time; their messages will be delivered again", len(running))
-            gevent.killall(running, block=False)
-        self._gate.close()
+    def quiesce(self, queue: MessageQueue, process_queue: ProcessQueue) -> bool:
+        """Listeners at work on a queue do not hold it: its next owner gets their messages too."""
+        return True
+
+    def release(self, queue: MessageQueue) -> None:
+        """Nothing to release."""
 
     def clean_expired(self, queues: dict[MessageQueue, ProcessQueue]) -> None:
-        """Send back what listeners have held too long, so that it does not hold back the offset; blocks for the calls."""
-        for process_queue in list(queues.values()):
+        """See :class:`~grocketmq.consumer.service.ConsumeService`."""
+        for queue, process_queue in list(queues.items()):
             for message in process_queue.expired(monotonic(), self._settings.consume_timeout):
                 if self._send_back.send(message, FIRST_RETRY_LEVEL) and message in process_queue:
                     process_queue.remove([message])
-                    self._stats.expired += 1
+                    self._stats.topic(queue.topic).expired += 1
+
+    def stop(self, deadline: Deadline) -> None:
+        """See :class:`~grocketmq.consumer.service.ConsumeService`; what was not handed out is not consumed."""
+        self._pool.stop(deadline)
 
     # -- the listener greenlets ----------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        while True:
-            self._idle += 1
-            try:
-                request = self._requests.get()
-            finally:
-                self._idle -= 1
-            if request is None or self._stopped:
-                return
-            self._work_on(request)
-
-    def _work_on(self, request: ConsumeRequest) -> None:
-        while not self._stopped and not request.process_queue.dropped:
+    def _work(self, request: ConsumeRequest[ProcessQueue]) -> None:
+        request.offered = False
+        while not self._pool.stopped and not request.process_queue.dropped:
             batch = request.take(self._settings.consume_batch_size)
             if not batch:
                 return
-            if self._idle and request.has_more:
-                self._requests.put(request)
-            self._gate.pass_through()
-            self._consume(request, batch)
+            if request.has_more and not request.offered:
+                request.offered = True
+                self._pool.put(request)
+            self._pool.admit(len(batch))
+            if not request.process_queue.dropped:
+                self._consume(request, batch)
 
-    def _consume(self, request: ConsumeRequest, batch: list[MessageExt]) -> None:
-        if request.process_queue.dropped:
-            return
+    def _consume(self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt]) -> None:
         if is_retry_topic(request.queue.topic):
             for message in batch:
                 message.topic = message.properties.get(Property.RETRY_TOPIC, message.topic)
@@ -165,56 +154,39 @@ class ConcurrentConsumeService:
         began = monotonic()
         request.process_queue.mark_started(batch, began)
         try:
-            consumed = outcome_of(self._listener(list(batch), context), context, len(batch)).consumed
+            consumed = consumed_of(self._listener(list(batch), context), context, len(batch))
         except (Exception, gevent.Timeout):  # a Timeout that the listener set and let through is a failure of the listener
-            self._log_failure(request, batch)
+            self._pool.log_failure(len(batch), request.queue)
             consumed = 0
-        self._stats.listener_calls += 1
-        self._stats.listener_seconds += monotonic() - began
-        self._finish(request, batch, consumed, context.delay_level_when_next_consume)
+        counts = self._stats.topic(request.queue.topic)
+        counts.listener_calls += 1
+        counts.listener_seconds += monotonic() - began
+        counts.consumed += consumed
+        counts.failed += len(batch) - consumed
+        if not request.process_queue.dropped:  # else its next owner gets them all again
+            self._finish(request, batch, consumed, context.delay_level_when_next_consume)
 
-    def _log_failure(self, request: ConsumeRequest, batch: list[MessageExt]) -> None:
-        """Once a second at most: a listener that always fails must not fill the disk."""
-        self._unlogged += 1
-        if monotonic() - self._logged_at >= _LOG_PAUSE:
-            log.exception(
-                "the listener failed with %d messages of %s (%d failures since the last such line); they are delivered again",
-                len(batch),
-                request.queue,
-                self._unlogged,
-            )
-            self._logged_at, self._unlogged = monotonic(), 0
-
-    def _finish(self, request: ConsumeRequest, batch: list[MessageExt], consumed: int, delay_level: int) -> None:
+    def _finish(self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt], consumed: int, delay_level: int) -> None:
         """Send back what was not consumed, forget the rest, move the offset."""
-        self._stats.consumed += consumed
         done = batch
         if consumed < len(batch):
-            self._stats.failed += len(batch) - consumed
             kept = [message for message in batch[consumed:] if not self._give_back(request, message, delay_level)]
             if kept:
-                self._consume_again(request, kept)
+                self._pool.put(ConsumeRequest(request.queue, request.process_queue, kept), CONSUME_AGAIN_PAUSE)
                 done = [message for message in batch if message not in kept]
         offset = request.process_queue.remove(done)
         if offset != NO_OFFSET and not request.process_queue.dropped:
             self._store.update(request.queue, offset, increase_only=True)
 
-    def _give_back(self, request: ConsumeRequest, message: MessageExt, delay_level: int) -> bool:
+    def _give_back(self, request: ConsumeRequest[ProcessQueue], message: MessageExt, delay_level: int) -> bool:
         """Whether this consumer is rid of the message: a broker took it, or it was sent back before for being overdue."""
         if message not in request.process_queue:
             return True
+        if self._settings.model is MessageModel.BROADCASTING:
+            log.warning("%s was not consumed; in broadcasting it is not delivered again", message)
+            return True
         if self._send_back.send(message, delay_level):
-            self._stats.sent_back += 1
+            self._stats.topic(request.queue.topic).sent_back += 1
             return True
         message.reconsume_times += 1
         return False
-
-    def _consume_again(self, request: ConsumeRequest, messages: list[MessageExt]) -> None:
-        self._tasks.spawn_later(
-            CONSUME_AGAIN_PAUSE,
-            f"consume again {request.queue}",
-            self.submit,
-            request.queue,
-            request.process_queue,
-            messages,
-        )

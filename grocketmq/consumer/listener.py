@@ -9,10 +9,17 @@ from typing import Any
 
 from grocketmq.errors import ConfigError
 from grocketmq.model.message import MessageExt
-from grocketmq.model.results import ConsumeResult, ConsumeStatus
+from grocketmq.model.results import ConsumeOrderlyStatus, ConsumeResult, ConsumeStatus
 from grocketmq.model.route import MessageQueue
 
-__all__ = ["ConsumeContext", "Listener", "Outcome", "adapt_listener", "outcome_of"]
+__all__ = [
+    "ConsumeContext",
+    "Listener",
+    "OrderlyContext",
+    "adapt_listener",
+    "consumed_of",
+    "orderly_outcome_of",
+]
 
 #: What users write: ``listener(msgs)`` or ``listener(msgs, context)``.
 Listener = Callable[..., object]
@@ -30,13 +37,6 @@ class ConsumeContext:
     message_queue: MessageQueue
     ack_index: int | None = None
     delay_level_when_next_consume: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How many messages, from the first on, were consumed; the others are sent back."""
-
-    consumed: int
 
 
 def adapt_listener(listener: Listener) -> Callable[[list[MessageExt], ConsumeContext], object]:
@@ -68,8 +68,8 @@ def _takes(listener: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def outcome_of(answer: object, context: ConsumeContext, count: int) -> Outcome:
-    """What a concurrent listener's answer means; never blocks.
+def consumed_of(answer: object, context: ConsumeContext, count: int) -> int:
+    """How many messages, from the first on, a concurrent listener's answer says were consumed; never blocks.
 
     :param answer: what it returned.
     :param context: what it may have set.
@@ -82,7 +82,35 @@ def outcome_of(answer: object, context: ConsumeContext, count: int) -> Outcome:
         status = answer.status
         ack_index = answer.ack_index if answer.ack_index is not None else ack_index
     if status is None or status is ConsumeStatus.SUCCESS:
-        return Outcome(count if ack_index is None else max(0, min(count, ack_index + 1)))
+        return count if ack_index is None else max(0, min(count, ack_index + 1))
     if status is ConsumeStatus.RECONSUME_LATER:
-        return Outcome(0)
+        return 0
     raise TypeError(f"a listener returns None, a ConsumeStatus or a ConsumeResult, not {answer!r:.80}")
+
+
+@dataclass(slots=True)
+class OrderlyContext:
+    """Given to an orderly listener that takes two arguments.
+
+    :param message_queue: where the messages come from.
+    :param auto_commit: whether ``SUCCESS`` stores the offset; if not, that takes ``COMMIT``, and ``ROLLBACK`` has everything
+        since then consumed again.
+    :param suspend_queue_time: seconds the queue waits after ``SUSPEND_CURRENT_QUEUE_A_MOMENT``, 0.01 to 30.
+    """
+
+    message_queue: MessageQueue
+    auto_commit: bool = True
+    suspend_queue_time: float = 1.0
+
+
+def orderly_outcome_of(answer: object) -> ConsumeOrderlyStatus:
+    """What an orderly listener's answer means; never blocks.
+
+    :param answer: what it returned; None means ``SUCCESS``.
+    :raises TypeError: for an answer that is none.
+    """
+    if answer is None:
+        return ConsumeOrderlyStatus.SUCCESS
+    if isinstance(answer, ConsumeOrderlyStatus):
+        return answer
+    raise TypeError(f"an orderly listener returns None or a ConsumeOrderlyStatus, not {answer!r:.80}")

@@ -46,6 +46,9 @@ class OffsetStore(Protocol):
     def persist_one(self, queue: MessageQueue) -> None:
         """Store the offset of one queue; an error is logged."""
 
+    def flush(self, queues: Iterable[MessageQueue]) -> None:
+        """Store the offsets of these queues; an error is raised once all were tried."""
+
     def remove(self, queue: MessageQueue) -> None:
         """Forget the offset in memory; never blocks."""
 
@@ -114,23 +117,40 @@ class RemoteBrokerOffsetStore:
 
     def persist_one(self, queue: MessageQueue) -> None:
         """See :class:`OffsetStore`; blocks at most 5 s."""
-        offset = self._offsets.get(queue)
-        if offset is None:
-            return
         try:
-            self._instance.api.update_offset(self._address(queue), self._group, queue, offset.value, oneway=False)
-            self._refused.discard(queue)
+            self._store(queue)
         except GRocketMQError as error:
             if queue not in self._refused:  # once for each time it begins to fail
                 self._refused.add(queue)
                 log.warning(
-                    "offset %d of %s for group %s not stored, tried again later: %s", offset.value, queue, self._group, error
+                    "offset %s of %s for group %s not stored, tried again later: %s",
+                    self.in_memory(queue),
+                    queue,
+                    self._group,
+                    error,
                 )
+
+    def flush(self, queues: Iterable[MessageQueue]) -> None:
+        """See :class:`OffsetStore`; blocks at most 5 s a queue."""
+        failure: GRocketMQError | None = None
+        for queue in queues:
+            try:
+                self._store(queue)
+            except GRocketMQError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def remove(self, queue: MessageQueue) -> None:
         """See :class:`OffsetStore`."""
         self._offsets.pop(queue, None)
         self._refused.discard(queue)
+
+    def _store(self, queue: MessageQueue) -> None:
+        offset = self._offsets.get(queue)
+        if offset is not None:
+            self._instance.api.update_offset(self._address(queue), self._group, queue, offset.value, oneway=False)
+            self._refused.discard(queue)
 
     def _address(self, queue: MessageQueue) -> str:
         return self._instance.master_address(queue, Deadline(_FIND_TIMEOUT))

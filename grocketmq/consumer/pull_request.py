@@ -17,12 +17,10 @@ class PullRequest:
     :param queue: what to pull.
     :param process_queue: where the messages go.
     :param next_offset: where to begin.
-    :param broker_id: which member of the broker to ask, as it suggested last; 0 is the master.
     :param failing: whether the last pull failed, so that a series of failures is logged once.
     """
 
     queue: MessageQueue
     process_queue: ProcessQueue
     next_offset: int
-    broker_id: int = 0
     failing: bool = False

@@ -4,8 +4,7 @@ A request goes round: the service's greenlet takes it from the queue, and either
 cached) or lets a greenlet pull.  That one waits for the broker's answer, which may take a long poll, hands the messages
 on and puts the request back.
 
-Source: Apache RocketMQ 5.3.3, module client, classes ``PullMessageService``, ``DefaultMQPushConsumerImpl`` (``pullMessage``),
-``PullAPIWrapper``.
+Source: Apache RocketMQ 5.3.3, module client, classes ``PullMessageService``, ``DefaultMQPushConsumerImpl`` (``pullMessage``).
 """
 
 from __future__ import annotations
@@ -14,90 +13,79 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-import gevent
 from gevent.queue import Queue
 
-from grocketmq.client.api import PullAnswer
 from grocketmq.client.instance import ClientInstance
-from grocketmq.consumer.config import PushConsumerConfig
+from grocketmq.consumer.flow_control import FlowControl
 from grocketmq.consumer.offset_store import OffsetStore
-from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.consumer.pull_request import PullRequest
-from grocketmq.consumer.stats import ConsumerStats
+from grocketmq.consumer.puller import Puller, PullOptions
+from grocketmq.consumer.service import ConsumeService
+from grocketmq.consumer.stats import StatsRecorder
 from grocketmq.consumer.subscriptions import Subscriptions
-from grocketmq.errors import (
-    FlowControlError,
-    GRocketMQError,
-    SubscriptionNotExistError,
-    SubscriptionNotLatestError,
-)
-from grocketmq.model.message import MessageExt
-from grocketmq.model.properties import Property
-from grocketmq.model.results import PullStatus
-from grocketmq.model.route import MASTER_ID, MessageQueue
+from grocketmq.errors import FlowControlError, GRocketMQError, SubscriptionNotExistError, SubscriptionNotLatestError
+from grocketmq.model.results import PullResult, PullStatus
+from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import SubscriptionData
 from grocketmq.runtime.tasks import TaskGroup
-from grocketmq.wire.compression import decompress
-from grocketmq.wire.flags import CompressionType, MessageSysFlag, pull_sys_flag
-from grocketmq.wire.headers import PullMessageRequestHeader
-from grocketmq.wire.message_codec import decode_messages
 
-__all__ = ["PullService"]
+__all__ = ["PullService", "pause_after"]
 
 log = logging.getLogger(__name__)
 
-#: How long a broker may hold a pull that finds nothing, and how long to wait for its answer; it may be 5 s late.
-HOLD_MS = 15_000
+#: Seconds a broker may hold a pull that finds nothing, and to wait for its answer.
+HOLD = 15.0
 PULL_TIMEOUT = 30.0
-PULL_MAX_BYTES = 256 * 1024
 #: Seconds before a pull is tried again ...
 AFTER_ERROR = 1.0
-WHILE_CACHE_IS_FULL = 0.05
 AFTER_FLOW_CONTROL = 0.02
 WHILE_PAUSED = 1.0
-#: Packed bodies from here on are unpacked in the hub's thread pool.
-_UNPACK_IN_POOL_BYTES = 64 * 1024
 
 
 class PullService:
     """The pulling half of a push consumer.
 
-    :param group: its group.
-    :param instance: its instance.
-    :param settings: its settings.
-    :param subscriptions: what it is subscribed to.
+    :param puller: makes the pulls.
+    :param options: how.
+    :param pull_interval: seconds between an answer with messages and the queue's next pull.
+    :param flow_control: says when too much is cached.
+    :param subscriptions: what the consumer is subscribed to.
     :param store: its offsets.
+    :param consuming: takes the messages.
+    :param instance: its instance.
     :param tasks: owns the greenlets.
     :param stats: counts.
-    :param deliver: takes the messages of one answer.
     :param offset_illegal: told when a queue's offset was refused: the queue, and where to go on.  May block.
     """
 
     def __init__(
         self,
-        group: str,
-        instance: ClientInstance,
-        settings: PushConsumerConfig,
+        puller: Puller,
+        options: PullOptions,
+        pull_interval: float,
+        flow_control: FlowControl,
         subscriptions: Subscriptions,
         store: OffsetStore,
+        consuming: ConsumeService,
+        instance: ClientInstance,
         tasks: TaskGroup,
-        stats: ConsumerStats,
-        deliver: Callable[[MessageQueue, ProcessQueue, list[MessageExt]], None],
+        stats: StatsRecorder,
         offset_illegal: Callable[[MessageQueue, int], None],
     ) -> None:
         self.paused = False
-        self._group = group
-        self._instance = instance
-        self._settings = settings
+        self._puller = puller
+        self._options = options
+        self._pull_interval = pull_interval
+        self._flow_control = flow_control
         self._subscriptions = subscriptions
         self._store = store
+        self._consuming = consuming
+        self._instance = instance
         self._tasks = tasks
         self._stats = stats
-        self._deliver = deliver
         self._offset_illegal = offset_illegal
         self._requests: Queue[PullRequest] = Queue()
         self._stopped = False
-        self._queue_count: Callable[[], int] = lambda: 1
         tasks.loop("pull service", self._run)
 
     def put(self, request: PullRequest, pause: float = 0.0) -> None:
@@ -113,10 +101,6 @@ class PullService:
         else:
             self._requests.put(request)
 
-    def share_topic_bound(self, queue_count: Callable[[], int]) -> None:
-        """Tell how many queues the bound of ``max_cached_messages_per_topic`` is shared among."""
-        self._queue_count = queue_count
-
     def stop(self) -> None:
         """Start no pull any more; never blocks.  Answers under way are dropped with their queues."""
         self._stopped = True
@@ -124,131 +108,96 @@ class PullService:
     def _run(self) -> None:
         while True:
             request = self._requests.get()
-            if self._stopped or request.process_queue.dropped:
-                continue
-            request.process_queue.last_pull = monotonic()
-            subscription = self._subscriptions.get(request.queue.topic)
-            if subscription is None:
-                self.put(request, AFTER_ERROR)
-                continue
-            pause = self._pause(request.process_queue)
-            if pause:
-                self.put(request, pause)
-            else:
-                self._tasks.spawn(f"pull {request.queue}", self._pull, request, subscription)
+            if not self._stopped and not request.process_queue.dropped:
+                pause = self._pause(request)
+                if pause:
+                    self.put(request, pause)
+                else:
+                    self._tasks.spawn(f"pull {request.queue}", self._pull, request)
 
-    def _pause(self, held: ProcessQueue) -> float:
+    def _pause(self, request: PullRequest) -> float:
         """Seconds to wait before this queue may be pulled; 0 for none."""
-        settings = self._settings
+        request.process_queue.last_pull = monotonic()
         if self.paused:
             return WHILE_PAUSED
-        limit = settings.max_cached_messages_per_queue
-        if settings.max_cached_messages_per_topic is not None:
-            limit = max(1, settings.max_cached_messages_per_topic // max(1, self._queue_count()))
-        if (
-            held.count > limit
-            or held.size_bytes > settings.max_cached_bytes_per_queue
-            or held.span > settings.max_span_concurrently
-        ):
+        if self._flow_control.holds_back(request.process_queue):
             self._stats.flow_controlled += 1
-            return WHILE_CACHE_IS_FULL
-        return 0.0
+            return self._flow_control.pause
+        if self._subscriptions.get(request.queue.topic) is None:
+            return AFTER_ERROR
+        return self._consuming.pull_pause(request.process_queue)
 
-    # -- one pull ------------------------------------------------------------------------------------------------------------
+    # -- the pulls of one queue ----------------------------------------------------------------------------------------------
 
-    def _pull(self, request: PullRequest, subscription: SubscriptionData) -> None:
-        """Ask, take over the answer, and put the request back, whatever happens."""
-        pause = AFTER_ERROR
+    def _pull(self, request: PullRequest) -> None:
+        """Pull, one time after the other, until something says to wait; then put the request back."""
+        pause = 0.0
+        while not pause:
+            subscription = self._subscriptions.get(request.queue.topic)
+            if subscription is None:
+                pause = AFTER_ERROR
+                break
+            pause = self._pull_once(request, subscription)
+            if self._stopped or request.process_queue.dropped:
+                return
+            pause = pause or self._pause(request)
+        self.put(request, pause)
+
+    def _pull_once(self, request: PullRequest, subscription: SubscriptionData) -> float:
+        """Ask and take over the answer; the seconds to wait then."""
         try:
-            answer = self._ask(request, subscription)
-            if not request.process_queue.dropped:
-                pause = self._take_over(request, answer, subscription)
+            reached = self._store.in_memory(request.queue) if self._options.store_offset else None
+            began = monotonic()
+            found = self._puller.pull(request.queue, subscription, request.next_offset, self._options, reached)
             request.failing = False
+            if request.process_queue.dropped:
+                return 0.0
+            return self._take_over(request, found, monotonic() - began)
         except GRocketMQError as error:
-            pause = self._after_error(request, error)
+            return self._after_error(request, error)
         except Exception:
-            log.exception("pulling %s failed in this library; tried again in %g s", request.queue, pause)
-        if not request.process_queue.dropped:
-            self.put(request, pause)
+            log.exception("pulling %s failed in this library; tried again in %g s", request.queue, AFTER_ERROR)
+            return AFTER_ERROR
 
     def _after_error(self, request: PullRequest, error: GRocketMQError) -> float:
-        if isinstance(error, FlowControlError):
-            return AFTER_FLOW_CONTROL
-        if isinstance(error, (SubscriptionNotExistError, SubscriptionNotLatestError)):
-            self._instance.heartbeat_soon()
-        if error.refresh_route:
-            self._instance.refresh_routes_soon()
-        if not request.failing and not self._stopped:
-            request.failing = True
-            log.warning("pulling %s fails, tried every %g s: %s", request.queue, AFTER_ERROR, error)
-        return AFTER_ERROR
+        return AFTER_ERROR if self._stopped else pause_after(error, request, self._instance)
 
-    def _ask(self, request: PullRequest, subscription: SubscriptionData) -> PullAnswer:
-        queue = request.queue
-        address, broker_id = self._instance.routes.broker_for_pull(queue.broker_name, request.broker_id)
-        reached = self._store.in_memory(queue) if broker_id == MASTER_ID else None
-        settings = self._settings
-        header = PullMessageRequestHeader(
-            consumer_group=self._group,
-            topic=queue.topic,
-            queue_id=queue.queue_id,
-            queue_offset=request.next_offset,
-            max_msg_nums=settings.pull_batch_size,
-            sys_flag=pull_sys_flag(
-                commit_offset=bool(reached), suspend=True, subscription=settings.post_subscription_when_pull
-            ),
-            commit_offset=reached or 0,
-            suspend_timeout_millis=HOLD_MS,
-            subscription=subscription.sub_string if settings.post_subscription_when_pull else None,
-            sub_version=subscription.sub_version,
-            expression_type=subscription.expression_type,
-            max_msg_bytes=PULL_MAX_BYTES,
-            bname=queue.broker_name,
-        )
-        return self._instance.api.pull(address, header, PULL_TIMEOUT)
-
-    def _take_over(self, request: PullRequest, answer: PullAnswer, subscription: SubscriptionData) -> float:
+    def _take_over(self, request: PullRequest, found: PullResult, seconds: float) -> float:
         """Hand the messages on and move the request; the seconds before the next pull."""
-        request.broker_id = answer.suggested_broker_id
-        if answer.status is PullStatus.OFFSET_ILLEGAL:
+        if found.status is PullStatus.OFFSET_ILLEGAL:
             request.process_queue.dropped = True
-            self._offset_illegal(request.queue, answer.next_begin_offset)
+            self._offset_illegal(request.queue, found.next_begin_offset)
             return 0.0
-        if answer.status is not PullStatus.FOUND:
-            request.next_offset = answer.next_begin_offset
+        request.next_offset = found.next_begin_offset
+        if found.status is not PullStatus.FOUND:
             if not request.process_queue.count:
-                self._store.update(request.queue, answer.next_begin_offset, increase_only=True)
+                self._store.update(request.queue, found.next_begin_offset, increase_only=True)
             return 0.0
-        messages = self._messages(request.queue, answer)
-        request.next_offset = answer.next_begin_offset
-        wanted = messages
-        if subscription.tags:  # the broker compares hashes only
-            wanted = [message for message in messages if subscription.matches(message.tags)]
-        if not wanted or request.process_queue.dropped:
+        if not found.messages:
             return 0.0
-        self._stats.pulled += len(wanted)
-        request.process_queue.put(wanted, answer.max_offset)
-        self._deliver(request.queue, request.process_queue, wanted)
-        return self._settings.pull_interval
-
-    def _messages(self, queue: MessageQueue, answer: PullAnswer) -> list[MessageExt]:
-        overlay = {Property.MIN_OFFSET: str(answer.min_offset), Property.MAX_OFFSET: str(answer.max_offset)}
-        messages = decode_messages(answer.body, broker_name=queue.broker_name, decompress=False, overlay=overlay)
-        for message in messages:
-            if message.sys_flag & MessageSysFlag.COMPRESSED:
-                _unpack(message)
-            message.queue_id = queue.queue_id
-        if answer.offset_delta:
-            for message in messages:
-                message.queue_offset += answer.offset_delta
-        return messages
+        counts = self._stats.topic(request.queue.topic)
+        counts.pulls += 1
+        counts.pull_seconds += seconds
+        counts.pulled += len(found.messages)
+        self._consuming.submit(request.queue, request.process_queue, found.messages, found.max_offset)
+        return self._pull_interval
 
 
-def _unpack(message: MessageExt) -> None:
-    """Decompress a body; a large one in the hub's thread pool."""
-    kind = CompressionType.of(message.sys_flag)
-    if len(message.body) < _UNPACK_IN_POOL_BYTES:
-        message.body = decompress(kind, message.body)
-    else:
-        message.body = gevent.get_hub().threadpool.apply(decompress, (kind, message.body))
-    message.sys_flag &= ~MessageSysFlag.COMPRESSED
+def pause_after(error: GRocketMQError, request: PullRequest, instance: ClientInstance) -> float:
+    """What a failed pull calls for: a heartbeat, new routes, a line in the log; never blocks.
+
+    :param error: why it failed.
+    :param request: what was pulled.
+    :param instance: the consumer's instance.
+    :returns: the seconds before the next try.
+    """
+    if isinstance(error, FlowControlError):
+        return AFTER_FLOW_CONTROL
+    if isinstance(error, (SubscriptionNotExistError, SubscriptionNotLatestError)):
+        instance.heartbeat_soon()
+    if error.refresh_route:
+        instance.refresh_routes_soon()
+    if not request.failing:
+        request.failing = True
+        log.warning("pulling %s fails, tried every %g s: %s", request.queue, AFTER_ERROR, error)
+    return AFTER_ERROR

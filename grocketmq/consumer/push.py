@@ -1,9 +1,7 @@
 """``PushConsumer``: gives messages to a listener as they come.
 
-The way of a message: the rebalance takes a queue (``rebalance``) and puts a pull request into the pull service's queue;
-the pull service (``pull_service``) pulls, keeps the messages in the queue's ``ProcessQueue`` and puts a consume request
-into the consume service's queue; a listener greenlet (``concurrently``) runs the listener; what is done leaves the
-``ProcessQueue``, which tells the offset to store (``offset_store``).
+It holds what a user has said, and answers what its instance and operators ask.  How messages get from the brokers to the
+listener is told in ``pull_consumption`` and ``pop_consumption``, one of which it has.
 
 Source: Apache RocketMQ 5.3.3, module client, class ``DefaultMQPushConsumerImpl``.
 """
@@ -11,31 +9,33 @@ Source: Apache RocketMQ 5.3.3, module client, class ``DefaultMQPushConsumerImpl`
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import replace
-from time import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from time import monotonic, time
 from typing import Any
 
 from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
-from grocketmq.consumer.concurrently import ConcurrentConsumeService
+from grocketmq.codes import PROTOCOL_VERSION
 from grocketmq.consumer.config import PushConsumerConfig
+from grocketmq.consumer.consumption import Consumption
+from grocketmq.consumer.introspection import consume_directly, topic_status
 from grocketmq.consumer.listener import Listener, adapt_listener
-from grocketmq.consumer.offset_store import RemoteBrokerOffsetStore
-from grocketmq.consumer.pull_service import PullService
-from grocketmq.consumer.rebalance import Rebalance
-from grocketmq.consumer.send_back import SendBack
-from grocketmq.consumer.start_offset import start_offset
-from grocketmq.consumer.stats import ConsumerStats
+from grocketmq.consumer.pop_consumption import PopConsumption
+from grocketmq.consumer.pull_consumption import PullConsumption
+from grocketmq.consumer.stats import SAMPLE_INTERVAL, ConsumerStats, StatsRecorder, TopicRates
+from grocketmq.consumer.subscription_check import CHECK_INTERVAL, SubscriptionCheck
 from grocketmq.consumer.subscriptions import Subscriptions
-from grocketmq.errors import ConfigError, GRocketMQError
+from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError
+from grocketmq.model.message import MessageExt
 from grocketmq.model.namespace import retry_topic
 from grocketmq.model.route import MessageQueue
-from grocketmq.model.subscription import ALL, Sql
+from grocketmq.model.subscription import ALL, MessageModel, Sql
 from grocketmq.model.validators import check_topic
+from grocketmq.model.version import version_name
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.lifecycle import ServiceState
-from grocketmq.wire.bodies import ConsumerData, ConsumeType
+from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["PushConsumer"]
 
@@ -70,14 +70,15 @@ class PushConsumer(BaseClient):
     """
 
     def __init__(self, group: str, **options: Any) -> None:
-        common, mine = split_options(options)
+        common, self.settings = split_options(type(self).__name__, options, PushConsumerConfig)
         super().__init__(group, common)
-        self.settings = PushConsumerConfig(**mine)
         self._tasks = self._new_tasks()
         self._subscriptions = Subscriptions()
-        self._stats = ConsumerStats()
-        self._store = self.settings.offset_store or RemoteBrokerOffsetStore()
+        self._stats = StatsRecorder()
+        self._broadcasting = self.settings.model is MessageModel.BROADCASTING
+        self._consumption: Consumption | None = None
         self._listener: Listener | None = None
+        self._orderly = False
         self._started_at = 0.0
 
     # -- what to consume -----------------------------------------------------------------------------------------------------
@@ -87,14 +88,16 @@ class PushConsumer(BaseClient):
 
         :param topic: the topic's name.
         :param expression: ``"*"``, tags joined by ``||``, or a :class:`~grocketmq.model.subscription.Sql` filter.
-        :raises ConfigError: for an expression without a tag.
-        :raises MessageError: for a topic name that brokers refuse.
+        :raises ConfigError: for an expression without a tag, and for a topic name that brokers refuse.
         """
+        if self.state in (ServiceState.STOPPING, ServiceState.STOPPED):
+            self._check_running()
         check_topic(topic)
         self._subscriptions.add(topic, expression)
         if self.state is ServiceState.RUNNING:
             self._check_running()
             self._find_routes([topic])
+            self._check.compile()
             self._instance.heartbeat_now()
             self._instance.rebalance_soon()
 
@@ -109,40 +112,55 @@ class PushConsumer(BaseClient):
             self._instance.heartbeat_now()
             self.rebalance()
 
-    def register_listener(self, listener: Listener) -> None:
+    def register_listener(self, listener: Listener, *, orderly: bool = False) -> None:
         """Say what consumes the messages; before ``start()``.
 
-        Returning None or ``ConsumeStatus.SUCCESS`` means that all were consumed.  ``ConsumeStatus.RECONSUME_LATER``, an
-        exception, or anything else has them delivered again.  ``ConsumeResult(ConsumeStatus.SUCCESS, ack_index=i)`` or
-        ``context.ack_index = i`` means that ``msgs[0..i]`` were consumed, and has the others delivered again.
+        Concurrent: returning None or ``ConsumeStatus.SUCCESS`` means that all were
+        consumed.  ``ConsumeStatus.RECONSUME_LATER``, an exception, or anything else has them delivered
+        again.  ``ConsumeResult(ConsumeStatus.SUCCESS, ack_index=i)`` or ``context.ack_index = i`` means that
+        ``msgs[0..i]`` were consumed, and has the others delivered again.
+
+        Orderly: each queue's messages come one batch at a time, in their order.  None or ``ConsumeOrderlyStatus.SUCCESS`` means
+        that the batch was consumed; ``SUSPEND_CURRENT_QUEUE_A_MOMENT``, an exception or anything else has the queue wait and
+        the same batch given again.
 
         :param listener: ``listener(msgs)`` or ``listener(msgs, context)``: a list of ``MessageExt`` of one queue, and a
-            :class:`~grocketmq.consumer.listener.ConsumeContext`.
+            :class:`~grocketmq.consumer.listener.ConsumeContext` or
+            :class:`~grocketmq.consumer.listener.OrderlyContext`.
+        :param orderly: whether it consumes in order.
         :raises ConfigError: when it cannot be called like that, or the consumer runs already.
         """
         if self.state is not ServiceState.CREATED:
             raise ConfigError(f"{self!r}: register the listener before start()")
+        if orderly and self.settings.pop:
+            raise ConfigError(f"{self!r} pops, which keeps no order; an orderly listener needs pop=False")
         adapt_listener(listener)
         self._listener = listener
+        self._orderly = orderly
 
     def listener(self, function: Listener) -> Listener:
         """Decorator for :meth:`register_listener`."""
         self.register_listener(function)
         return function
 
+    def orderly_listener(self, function: Listener) -> Listener:
+        """Decorator for :meth:`register_listener` with ``orderly=True``."""
+        self.register_listener(function, orderly=True)
+        return function
+
     def suspend(self) -> None:
         """Pull nothing more until :meth:`resume`; never blocks.  What is cached is still consumed."""
         self._check_running()
-        self._pulls.paused = True
+        self._parts.paused = True
 
     def resume(self) -> None:
         """Pull again, within a second; never blocks."""
         self._check_running()
-        self._pulls.paused = False
+        self._parts.paused = False
 
     def stats(self) -> ConsumerStats:
-        """Counts since the start; a copy.  Never blocks."""
-        return replace(self._stats)
+        """What it has done, at what rates, and what it has left to do; never blocks."""
+        return self._stats.snapshot(monotonic(), self._consumption.held() if self._consumption is not None else {})
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
@@ -152,53 +170,52 @@ class PushConsumer(BaseClient):
         if self._listener is None:
             raise ConfigError(f"{self!r} has no listener; call register_listener() first")
         self._started_at = time()
-        self._subscriptions.add(retry_topic(self.group), ALL)
+        if not self._broadcasting:
+            self._subscriptions.add(retry_topic(self.group), ALL)
         instance = self._join_instance()
-        self._store.open(instance, self.group)
-        self._compose(adapt_listener(self._listener))
+        self._consumption = self._compose(adapt_listener(self._listener))
         instance.register_consumer(self)
         self._find_routes(self._subscriptions.topics())
+        self._check.compile()
         instance.heartbeat_now()
-        self.rebalance()
+        self._consumption.prepare()
+        if not self.rebalance():
+            instance.rebalance_soon()
 
-    def _compose(self, listener: Listener) -> None:
-        instance, settings, tasks = self._instance, self.settings, self._tasks
-        send_back = SendBack(self.group, instance, settings.reconsume_limit)
-        self._consuming = ConcurrentConsumeService(listener, settings, self._store, send_back, tasks, self._stats)
-        self._pulls = PullService(
+    def _compose(self, listener: Callable[[list[MessageExt], Any], object]) -> Consumption:
+        instance, settings, subscriptions, tasks, stats = (
+            self._instance, self.settings, self._subscriptions, self._tasks, self._stats,
+        )  # fmt: skip
+        self._check = SubscriptionCheck(self.group, instance, subscriptions)
+        tasks.periodic("check subscriptions", CHECK_INTERVAL, self._check.agreement, CHECK_INTERVAL)
+        tasks.periodic("sample stats", SAMPLE_INTERVAL, lambda: stats.sample(monotonic()))
+        if settings.pop:
+            return PopConsumption(self.group, instance, settings, subscriptions, listener, tasks, stats)
+        return PullConsumption(
             self.group,
             instance,
             settings,
-            self._subscriptions,
-            self._store,
-            tasks,
-            self._stats,
-            self._consuming.submit,
-            self._offset_illegal,
+            subscriptions,
+            listener,
+            orderly=self._orderly,
+            started=self._started_at,
+            tasks=tasks,
+            stats=stats,
         )
-        self._rebalance = Rebalance(
-            self.group,
-            instance,
-            self._subscriptions,
-            settings.allocate_strategy,
-            self._store,
-            lambda queue: start_offset(queue, self._store, settings, instance, self._started_at),
-            self._pulls.put,
-        )
-        self._pulls.share_topic_bound(lambda: len(self._rebalance.process_queues))
-        tasks.periodic("clean expired", settings.consume_timeout, self._clean_expired, settings.consume_timeout)
+
+    @property
+    def _parts(self) -> Consumption:
+        if self._consumption is None:
+            raise ClientStateError(f"{self!r} must be started first")
+        return self._consumption
 
     def _shutdown(self, timeout: float) -> None:
-        """Pulls stop first, so that nothing new comes; listeners end and move the offsets; these are stored while the
-        group is still ours; then brokers are told, and the other members take the queues; connections close last."""
+        """What is under way ends first, while the group is still ours; then brokers are told, and the other members take the
+        queues; connections close last."""
         if self._shared is None:
             return
-        deadline = Deadline(timeout)
-        if hasattr(self, "_rebalance"):
-            self._pulls.stop()
-            self._consuming.stop(Deadline(min(deadline.remaining(), self.settings.await_termination)))
-            self.persist_offsets()
-            self._rebalance.stop()
+        if self._consumption is not None:
+            self._consumption.stop(Deadline(timeout))
         self._tasks.kill()
         self._instance.unregister_consumer(self)
         self._leave_instance()
@@ -235,26 +252,52 @@ class PushConsumer(BaseClient):
 
         :returns: whether it has exactly its share.
         """
-        return self._rebalance.run()
+        return self._parts.rebalance()
 
     def persist_offsets(self) -> None:
         """Store the offsets of its queues now; blocks for calls to brokers.  It also happens by itself."""
-        self._store.persist(list(self._rebalance.process_queues))
+        self._parts.persist_offsets()
 
     def queues(self) -> list[MessageQueue]:
         """The queues it has at present, sorted; never blocks."""
         self._check_running()
-        return sorted(self._rebalance.process_queues)
+        return sorted(queue for queue, held in self._parts.held().items() if not held.dropped)
 
-    def _clean_expired(self) -> None:
-        self._consuming.clean_expired(self._rebalance.process_queues)
+    def offsets(self, topic: str) -> dict[MessageQueue, int]:
+        """The offsets reached in a topic's queues that it has at present; never blocks.
 
-    def _offset_illegal(self, queue: MessageQueue, offset: int) -> None:
-        """The broker refused the offset, or an operator reset it: go on where the broker says, with nothing of before.
-
-        The offset is frozen until the queue is let go, so that listeners still at work cannot move it back.
+        :param topic: the topic's name.
         """
-        log.warning("offset of %s was refused by its broker; it goes on at %d", queue, offset)
-        self._store.update_and_freeze(queue, offset)
-        self._rebalance.give_back(queue)
-        self._instance.rebalance_soon()
+        return self._parts.offsets(topic)
+
+    def reset_offsets(self, offsets: Mapping[MessageQueue, int]) -> None:
+        """Go on at these offsets; queues it does not have are passed over.  Blocks for calls to brokers.
+
+        :param offsets: where to go on in which queue.
+        """
+        for queue, offset in offsets.items():
+            self._parts.reset_offset(queue, offset)
+
+    def running_info(self) -> ConsumerRunningInfo:
+        """Its state as operators see it: settings, subscriptions, queues, rates.  Never blocks."""
+        properties = {field.name: str(getattr(self.settings, field.name)) for field in fields(self.settings)}
+        properties.update(
+            PROP_NAMESERVER_ADDR=";".join(self.config.namesrv_addresses),
+            PROP_CONSUME_TYPE=ConsumeType.PASSIVELY.value,
+            PROP_CONSUMEORDERLY="true" if self._orderly else "false",
+            PROP_THREADPOOL_CORE_SIZE=str(self.settings.listener_concurrency),
+            PROP_CONSUMER_START_TIMESTAMP=str(int(self._started_at * 1000)),
+            PROP_CLIENT_VERSION=version_name(PROTOCOL_VERSION),
+        )
+        rates = self._stats.rates(monotonic())
+        status = {topic: topic_status(rates.get(topic, TopicRates())) for topic in self._subscriptions.topics()}
+        parts = self._parts
+        return ConsumerRunningInfo(properties, self._subscriptions.all(), parts.pull_infos(), parts.pop_infos(), status)
+
+    def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:
+        """Give one message to the listener, outside of everything; blocks as long as the listener does.
+
+        :param message: the message.
+        """
+        assert self._listener is not None
+        return consume_directly(adapt_listener(self._listener), message, orderly=self._orderly)

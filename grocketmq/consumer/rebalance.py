@@ -18,6 +18,7 @@ from grocketmq.consumer.allocate import AllocateStrategy, sort_client_ids
 from grocketmq.consumer.offset_store import OffsetStore
 from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.consumer.pull_request import PullRequest
+from grocketmq.consumer.service import QueueWork
 from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.errors import GRocketMQError
 from grocketmq.model.route import MessageQueue
@@ -35,9 +36,11 @@ class Rebalance:
 
     :param group: the consumer's group.
     :param instance: its instance.
+    :param process_queues: the consumer's queues; changed here only.
     :param subscriptions: what it is subscribed to.
-    :param strategy: how the members share the queues.
+    :param strategy: how the members share the queues; None when every member gets all of them.
     :param store: the group's offsets.
+    :param consuming: what works on the queues' messages.
     :param start_offset: where to begin in a queue; may block, raises when it cannot tell.
     :param pull: takes a new queue's first pull request, and the seconds before it is due.
     """
@@ -46,30 +49,40 @@ class Rebalance:
         self,
         group: str,
         instance: ClientInstance,
+        process_queues: dict[MessageQueue, ProcessQueue],
         subscriptions: Subscriptions,
-        strategy: AllocateStrategy,
+        strategy: AllocateStrategy | None,
         store: OffsetStore,
+        consuming: QueueWork,
         start_offset: Callable[[MessageQueue], int],
         pull: Callable[[PullRequest, float], None],
     ) -> None:
-        #: The queues that are this consumer's now.
-        self.process_queues: dict[MessageQueue, ProcessQueue] = {}
+        #: The queues that are this consumer's now, and those it still has to let go of.
+        self.process_queues = process_queues
         self._group = group
         self._instance = instance
         self._subscriptions = subscriptions
         self._strategy = strategy
         self._store = store
+        self._consuming = consuming
         self._start_offset = start_offset
         self._pull = pull
         self._turn = RLock()
+        self._started = False
         self._stopped = False
         self._unanswered: set[str] = set()
+
+    def start(self) -> None:
+        """Take queues from now on: the brokers have heard of this member.  Never blocks."""
+        self._started = True
 
     def run(self) -> bool:
         """One round over all topics; blocks for its calls to brokers.  Rounds never overlap.
 
         :returns: whether this consumer has exactly its share.
         """
+        if not self._started:
+            return True
         balanced = True
         with self._turn:
             for topic in self._subscriptions.topics():
@@ -84,6 +97,16 @@ class Rebalance:
             if queue in self.process_queues:
                 self._give_back([queue])
 
+    def rebuild(self, queue: MessageQueue) -> None:
+        """Forget a queue and its offset without storing it; the next round takes it anew.  Blocks while a round is
+        under way."""
+        with self._turn:
+            held = self.process_queues.pop(queue, None)
+            if held is not None:
+                held.dropped = True
+                self._store.remove(queue)
+        self._instance.rebalance_soon()
+
     def stop(self) -> None:
         """Take nothing more, and drop every queue without storing anything; never blocks."""
         self._stopped = True
@@ -94,12 +117,17 @@ class Rebalance:
         queues = self._instance.routes.subscribe.get(topic)
         if not queues:
             return True  # the route task looks for it, and wakes the rebalance when it is found
+        if self._strategy is None:
+            return self._take(topic, list(queues), 0.0)
         client_ids = self._client_ids(topic)
+        if client_ids is not None and self._instance.client_id not in client_ids:
+            # The broker has not heard of this client, or has forgotten it.  Going by that list would give up every queue.
+            self._instance.heartbeat_now()
+            client_ids = self._client_ids(topic)
         if client_ids is None:
             return False
         if self._instance.client_id not in client_ids:
-            log.warning("brokers do not count this client to group %s yet; its queues of %s wait", self._group, topic)
-            self._instance.heartbeat_soon()
+            log.warning("brokers do not count this client to group %s; it gives up its queues of %s", self._group, topic)
         try:
             mine = self._strategy.allocate(self._instance.client_id, queues, sort_client_ids(client_ids))
         except Exception:
@@ -132,12 +160,12 @@ class Rebalance:
         gone = []
         for queue, process_queue in self.process_queues.items():
             if queue.topic == topic:
-                if queue not in share:
+                if queue not in share or process_queue.dropped:
                     gone.append(queue)
                 elif process_queue.pull_expired(now):
                     log.error("%s was not pulled for %.0f s and is built anew", queue, now - process_queue.last_pull)
                     gone.append(queue)
-        self._give_back(gone)
+        balanced = self._give_back(gone)
         requests = self._new_requests([queue for queue in mine if queue not in self.process_queues])
         if gone or requests:
             log.info("group %s has %d queues of %s now", self._group, len(share), topic)
@@ -145,11 +173,14 @@ class Rebalance:
             self._instance.heartbeat_now()
         for request in requests:
             self._pull(request, pause)
-        return all(queue in self.process_queues for queue in mine)
+        return balanced and all(queue in self.process_queues for queue in mine)
 
     def _new_requests(self, queues: list[MessageQueue]) -> list[PullRequest]:
         requests = []
         for queue in queues:
+            if not self._consuming.acquire(queue):
+                log.info("%s waits, since another member holds its lock", queue)
+                continue
             self._store.remove(queue)
             try:
                 offset = self._start_offset(queue)
@@ -159,13 +190,24 @@ class Rebalance:
             if self._stopped:
                 break
             process_queue = self.process_queues[queue] = ProcessQueue(monotonic())
+            process_queue.locked = True
             requests.append(PullRequest(queue, process_queue, offset))
         return requests
 
-    def _give_back(self, queues: list[MessageQueue]) -> None:
+    def _give_back(self, queues: list[MessageQueue]) -> bool:
+        """Let go of queues; one that is still worked on in order stays until the next round.
+
+        :returns: whether all were let go of.
+        """
         for queue in queues:
             self.process_queues[queue].dropped = True
+        done = True
         for queue in queues:
             self._store.persist_one(queue)
-            self._store.remove(queue)
-            self.process_queues.pop(queue, None)
+            if self._consuming.quiesce(queue, self.process_queues[queue]):
+                self._store.remove(queue)
+                self.process_queues.pop(queue, None)
+                self._consuming.release(queue)
+            else:
+                done = False
+        return done

@@ -56,16 +56,38 @@ class SendBack:
         :returns: whether some broker took it.
         """
         try:
+            self.give_back(message, delay_level)
+            return True
+        except GRocketMQError as error:
+            log.warning("%s could not be sent to the retry topic: %s", message, error)
+            return False
+
+    def give_back(self, message: MessageExt, delay_level: int) -> None:
+        """As :meth:`send`, and raises when no broker took it.
+
+        :raises GRocketMQError: why it could not even be sent anew.
+        """
+        try:
             address = self._instance.routes.master(message.broker_name) or message.store_host
             self._instance.api.send_back(address, message, self._group, delay_level, self._max_reconsume_times)
+        except GRocketMQError as error:
+            log.info("%s not sent back, so it is sent anew: %s", message, error)
+            self._send_anew(message)
+
+    def send_anew(self, message: MessageExt) -> bool:
+        """Send a message to the group's retry topic as a new one; blocks at most 5 s.
+
+        The broker delivers it again after a delay, or puts it to the dead letters when it was there often enough.
+
+        :param message: what was not consumed.
+        :returns: whether some broker took it.
+        """
+        try:
+            self._send_anew(message)
             return True
-        except GRocketMQError as refused:
-            try:
-                self._send_anew(message)
-                return True
-            except GRocketMQError as error:
-                log.warning("%s could not be sent back (%s), nor sent anew: %s", message, refused, error)
-                return False
+        except GRocketMQError as error:
+            log.warning("%s could not be sent to the retry topic: %s", message, error)
+            return False
 
     def _send_anew(self, message: MessageExt) -> None:
         topic = retry_topic(self._group)

@@ -6,7 +6,7 @@ Source: Apache RocketMQ 5.3.3, module client, class ``RebalancePushImpl`` (``com
 from __future__ import annotations
 
 from grocketmq.client.instance import ClientInstance
-from grocketmq.consumer.config import PushConsumerConfig
+from grocketmq.consumer.config import ConsumerConfig
 from grocketmq.consumer.offset_store import OffsetStore
 from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.route import MessageQueue
@@ -19,7 +19,7 @@ _FIND_TIMEOUT = 3.0
 
 
 def start_offset(
-    queue: MessageQueue, store: OffsetStore, settings: PushConsumerConfig, instance: ClientInstance, started: float
+    queue: MessageQueue, store: OffsetStore, settings: ConsumerConfig, instance: ClientInstance, started: float
 ) -> int:
     """The offset to pull from first; blocks for one or two calls to the queue's broker.
 

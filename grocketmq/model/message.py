@@ -13,7 +13,7 @@ from grocketmq.model.message_id import encode_offset_msg_id, host_text
 from grocketmq.model.properties import RESERVED_NAMES, Property, decode_properties
 from grocketmq.model.route import MessageQueue
 
-__all__ = ["MAX_DELAY_LEVEL", "Message", "MessageExt"]
+__all__ = ["DELAY_PROPERTIES", "MAX_DELAY_LEVEL", "Message", "MessageExt"]
 
 #: Brokers know 18 delay levels unless they are configured otherwise.
 MAX_DELAY_LEVEL = 18
@@ -66,7 +66,7 @@ class Message:
         if tags:
             self.tags = tags
         if keys:
-            self.keys = keys if isinstance(keys, str) else _KEY_SEPARATOR.join(keys)
+            self.keys = keys if isinstance(keys, str) else _join_keys(keys)
         if sharding_key:
             self.sharding_key = sharding_key
         if delay_level or delay is not None or deliver_at is not None:
@@ -96,7 +96,9 @@ class Message:
             raise MessageError(f"property {name!r}: neither its name nor its value may be empty or blank")
         self._put(name, value)
 
-    def _put(self, name: str, value: str) -> None:
+    def _put(self, name: str, value: object) -> None:
+        if not isinstance(value, str):
+            raise MessageError(f"property {name!r} is {value!r:.80}, not a str")
         if "\x01" in name or "\x02" in name or "\x02" in value:
             raise MessageError(f"property {name!r} holds a separator of the protocol (0x01 or 0x02)")
         self.properties[name] = value
@@ -145,7 +147,7 @@ class Message:
     @property
     def is_delayed(self) -> bool:
         """Whether any way of delay is set."""
-        return bool(_DELAY_NAMES & self.properties.keys())
+        return bool(DELAY_PROPERTIES & self.properties.keys())
 
     def _set_delay(self, level: int, delay: float | None, deliver_at: float | datetime | None) -> None:
         if bool(level) + (delay is not None) + (deliver_at is not None) > 1:
@@ -165,9 +167,19 @@ class Message:
         return f"<{type(self).__name__} {self.topic} tags={self.tags} keys={self.keys} body={len(self.body)} bytes>"
 
 
-_DELAY_NAMES = frozenset(
+#: The properties that delay a message.
+DELAY_PROPERTIES = frozenset(
     {Property.DELAY_TIME_LEVEL, Property.TIMER_DELAY_MS, Property.TIMER_DELAY_SEC, Property.TIMER_DELIVER_MS}
 )
+
+
+def _join_keys(keys: Iterable[object]) -> str:
+    pieces = []
+    for key in keys:
+        if not isinstance(key, str) or _KEY_SEPARATOR in key:
+            raise MessageError(f"key {key!r} is not a str without spaces")
+        pieces.append(key)
+    return _KEY_SEPARATOR.join(pieces)
 
 
 def _body_bytes(body: object) -> bytes:

@@ -42,7 +42,7 @@ class SendResult:
     :param offset_msg_id: the id that says where it is stored; of a batch, all joined by commas.
     :param message_queue: the queue it went to.
     :param queue_offset: its place in that queue; of a batch, the first message's.
-    :param transaction_id: the transaction's id, None for a normal message.
+    :param transaction_id: the transaction's id; of a normal message, what the broker says, which is its own id.
     :param region_id: the broker's region.
     :param recall_handle: by which a timer message can be recalled; None for others.
     """

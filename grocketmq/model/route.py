@@ -62,6 +62,18 @@ class MessageQueue:
     topic: str
     broker_name: str
     queue_id: int
+    # Queues are the keys of many tables, and are looked up for every message.
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.topic, self.broker_name, self.queue_id)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[MessageQueue], tuple[str, str, int]]:
+        """Made anew where it is unpickled: another process hashes strings otherwise."""
+        return MessageQueue, (self.topic, self.broker_name, self.queue_id)
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, MessageQueue):

@@ -14,6 +14,7 @@ from functools import lru_cache
 from grocketmq.errors import ConfigError, MessageError
 from grocketmq.model.message import Message
 from grocketmq.model.namespace import is_retry_topic, is_system_topic
+from grocketmq.model.properties import Property
 
 __all__ = [
     "MAX_GROUP_LENGTH",
@@ -132,15 +133,16 @@ def check_batch(messages: Sequence[Message]) -> None:
     """
     if not messages:
         raise MessageError("a batch holds at least one message")
-    topic, wait = messages[0].topic, messages[0].wait_store_ok
+    topic, wait = messages[0].topic, messages[0].properties.get(Property.WAIT_STORE_MSG_OK)
     if is_retry_topic(topic):
         raise MessageError(f"topic {topic} is a retry topic, which takes no batches")
     for message in messages:
-        if message.delay_level > 0:
+        properties = message.properties
+        if Property.DELAY_TIME_LEVEL in properties and message.delay_level > 0:
             raise MessageError(f"a batch of topic {topic} holds a message with a delay level, which brokers refuse")
         if message.topic != topic:
             raise MessageError(f"a batch goes to one topic, not to {topic} and {message.topic}")
-        if message.wait_store_ok != wait:
+        if properties.get(Property.WAIT_STORE_MSG_OK) != wait:
             raise MessageError(f"a batch of topic {topic} mixes messages with and without wait_store_ok")
 
 

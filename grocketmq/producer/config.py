@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from grocketmq.client.config import check_ranges
 from grocketmq.errors import ConfigError
 from grocketmq.model.validators import MAX_MESSAGE_BYTES
 from grocketmq.wire.compression import require
@@ -53,16 +54,10 @@ class ProducerConfig:
     backpressure: Backpressure = Backpressure()
 
     def __post_init__(self) -> None:
-        if self.compression.upper() not in CompressionType.__members__:
+        check_ranges(self, _RANGES)
+        if str(self.compression).upper() not in CompressionType.__members__:
             raise ConfigError(f"compression {self.compression!r} is none of zlib, lz4 and zstd")
         require(self.compression_type)
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least {least}")
-        if not 1 <= self.compress_level <= 9:
-            raise ConfigError(f"compress_level {self.compress_level} is not within 1..9")
-        if self.send_timeout <= 0 or (self.try_timeout is not None and self.try_timeout <= 0):
-            raise ConfigError("send_timeout and try_timeout must be above 0 seconds")
 
     @property
     def compression_type(self) -> CompressionType:
@@ -70,4 +65,12 @@ class ProducerConfig:
         return CompressionType[self.compression.upper()]
 
 
-_LEAST = {"retries": 0, "compress_above": 1, "max_message_size": 1, "default_topic_queues": 1}
+_RANGES: dict[str, tuple[float, float]] = {
+    "retries": (0, 1000),
+    "compress_above": (1, 1 << 31),
+    "compress_level": (1, 9),
+    "max_message_size": (1, 1 << 31),
+    "default_topic_queues": (1, 65535),
+    "send_timeout": (0.001, 24 * 3600.0),
+    "try_timeout": (0.001, 24 * 3600.0),
+}

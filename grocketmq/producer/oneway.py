@@ -1,26 +1,34 @@
 """Paces oneway sends.
 
 A 5.x broker drops oneway requests without a word when its send queue (10,000 requests by default) is full, or when one
-has waited there for 200 ms.  So one oneway message in some hundred asks for an answer, and no more go out while too
-many of those answers are missing: what is under way stays far below the queue's bound.
+has waited there for 200 ms.  So one oneway message in some hundred asks for an answer, and how many of those answers
+may be missing follows from how long they take: what is under way stays far below both bounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
-from gevent.lock import Semaphore
+from gevent.event import Event
 
 from grocketmq.errors import TooManyRequestsError
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.gate import FairGate
 from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["OnewayPacer"]
 
 #: One message of so many asks for an answer.
 PROBE_EVERY = 128
-#: So many of those answers may be missing.
-MAX_PROBES = 4
+#: So many of those answers may be missing at first, and at most.
+FIRST_WINDOW = 4
+LARGEST_WINDOW = 16
+#: Seconds: an answer that is faster widens the window, one that is slower halves it.
+FAST = 0.04
+SLOW = 0.08
+#: Seconds of CPU a burst may take before the event loop gets its turn.
+_BURST = 0.002
 
 
 class _Lane:
@@ -28,11 +36,22 @@ class _Lane:
 
     def __init__(self) -> None:
         self.sent = 0
-        self.probes = Semaphore(MAX_PROBES)
+        self.window = FIRST_WINDOW
+        self.missing = 0
+        self.room = Event()
+
+    def answered(self, seconds: float) -> None:
+        """An answer came, or failed to."""
+        self.missing -= 1
+        if seconds < FAST:
+            self.window = min(LARGEST_WINDOW, self.window + 1)
+        elif seconds > SLOW:
+            self.window = max(1, self.window // 2)
+        self.room.set()
 
 
 class OnewayPacer:
-    """Decides which oneway message asks for an answer.
+    """Decides which oneway message asks for an answer; belongs to the hub in which it was made.
 
     :param tasks: owns the greenlets that wait for those answers.
     """
@@ -40,9 +59,11 @@ class OnewayPacer:
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
         self._lanes: dict[str, _Lane] = {}
+        self._gate = FairGate(_BURST)
 
     def probe(self, broker_name: str, deadline: Deadline, send: Callable[[], object]) -> bool:
-        """Count a message; if it is its turn, send it so that it is answered.  Blocks only while too many answers are missing.
+        """Count a message; if it is its turn, send it so that it is answered.  Blocks only while too many answers are
+        missing, and to let the event loop have its turn.
 
         :param broker_name: where it goes.
         :param deadline: when to give up waiting.
@@ -56,13 +77,22 @@ class OnewayPacer:
         lane.sent += 1
         if lane.sent % PROBE_EVERY:
             return False
-        if not lane.probes.acquire(timeout=deadline.remaining()):
-            raise TooManyRequestsError(f"broker {broker_name} does not keep up with oneway messages")
+        self._gate.pass_through()
+        while lane.missing >= lane.window:
+            lane.room.clear()
+            if not lane.room.wait(deadline.remaining()):
+                raise TooManyRequestsError(f"broker {broker_name} does not keep up with oneway messages")
+        lane.missing += 1
         self._tasks.spawn(f"oneway probe to {broker_name}", self._send, lane, send)
         return True
 
+    def close(self) -> None:
+        """End; never blocks."""
+        self._gate.close()
+
     def _send(self, lane: _Lane, send: Callable[[], object]) -> None:
+        began = monotonic()
         try:
             send()
         finally:
-            lane.probes.release()
+            lane.answered(monotonic() - began)

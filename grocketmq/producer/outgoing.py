@@ -11,7 +11,7 @@ import gevent
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import LocalProtocolError, MessageError
-from grocketmq.model.message import Message
+from grocketmq.model.message import DELAY_PROPERTIES, Message
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, encode_properties
 from grocketmq.model.validators import check_batch, check_message
@@ -30,7 +30,8 @@ _MAX_TEMPLATES = 4096
 #: The most UTF-8 bytes one character takes.
 _UTF8_MOST = 4
 
-_RETRY_PREFIX = "%RETRY%"
+#: What a broker cannot do, or would not, with messages that are stored together.
+_NOT_IN_BATCHES = DELAY_PROPERTIES | {Property.TRANSACTION_PREPARED}
 
 
 @dataclass(slots=True)
@@ -88,10 +89,10 @@ class OutgoingMaker:
         """
         for message in messages:
             check_message(message, self._config.max_message_size)
+            if not _NOT_IN_BATCHES.isdisjoint(message.properties):
+                raise MessageError(f"a batch of topic {message.topic} holds a delayed or transactional message")
         check_batch(messages)
-        if any(message.is_delayed or Property.TRANSACTION_PREPARED in message.properties for message in messages):
-            raise MessageError("a batch holds no delayed and no transactional message")
-        ids = ",".join(self._give_id(message) for message in messages)
+        ids = ",".join([self._give_id(message) for message in messages])
         try:
             body = encode_batch(messages)
         except LocalProtocolError as error:

@@ -67,13 +67,11 @@ class Producer(BaseClient):
     """
 
     def __init__(self, group: str, **options: Any) -> None:
-        common, mine = split_options(options)
+        common, self.settings = split_options(type(self).__name__, options, ProducerConfig)
         super().__init__(group, common)
-        self.settings = ProducerConfig(**mine)
         self._tasks = self._new_tasks()
         self._picker = QueuePicker()
         self._window = SendWindow(self.settings.backpressure)
-        self._oneway = OnewayPacer(self._tasks)
         self._topics: set[str] = set()
         self._under_way = 0
         self._idle = Event()
@@ -88,6 +86,7 @@ class Producer(BaseClient):
         instance = self._join_instance()
         unit_mode = self.config.unit_name is not None
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
+        self._oneway = OnewayPacer(self._tasks)
         instance.register_producer(self)
 
     def _shutdown(self, timeout: float) -> None:
@@ -99,6 +98,7 @@ class Producer(BaseClient):
         self._tasks.join(deadline.remaining())
         self._tasks.kill()
         if self._shared is not None:
+            self._oneway.close()
             self._instance.unregister_producer(self)
         self._leave_instance()
 
@@ -155,11 +155,13 @@ class Producer(BaseClient):
         :param msg: the message; the key is put into its properties.
         :param sharding_key: what must stay in order, such as an order number.
         """
+        if not sharding_key:
+            raise MessageError("send_orderly needs a sharding_key with something in it")
         msg.sharding_key = sharding_key
         return self.send(msg, selector=select_queue_by_hash, arg=sharding_key)
 
     def send_batch(
-        self, msgs: Sequence[Message], *, queue: MessageQueue | None = None, timeout: float | None = None
+        self, msgs: Iterable[Message], *, queue: MessageQueue | None = None, timeout: float | None = None
     ) -> SendResult:
         """Send messages of one topic as one request, stored together in one queue.
 
@@ -175,7 +177,7 @@ class Producer(BaseClient):
         self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
-            return self._deliver(self._maker.batch(msgs), queue, None, None, deadline)
+            return self._deliver(self._maker.batch(list(msgs)), queue, None, None, deadline)
         finally:
             self._leave()
 
@@ -225,12 +227,13 @@ class Producer(BaseClient):
             else:
                 result.set(found)
                 self._call_back(context, on_success, found)
-            finally:
-                self._window.leave(len(outgoing.body))
-                if not result.ready():
-                    result.set_exception(ClientStateError(f"{self!r} was shut down before the message was sent"))
 
-        self._tasks.spawn("async send", run)
+        def ended(_: gevent.Greenlet) -> None:
+            self._window.leave(len(outgoing.body))
+            if not result.ready():  # it was killed, perhaps before it ran
+                result.set_exception(ClientStateError(f"{self!r} was shut down before the message was sent"))
+
+        self._tasks.spawn("async send", run).rawlink(ended)
         return result
 
     def send_oneway(
@@ -267,7 +270,7 @@ class Producer(BaseClient):
                 self._deliver(outgoing, chosen, None, None, Deadline(self.settings.send_timeout))
 
             if not self._oneway.probe(chosen.broker_name, deadline, send_answered):
-                address = self._instance.master_address(chosen, deadline)
+                address = self._instance.send_address(chosen, deadline)
                 command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
                 self._instance.api.send_oneway(address, command, deadline.remaining())
         finally:
@@ -293,7 +296,7 @@ class Producer(BaseClient):
         :param key: an existing topic whose brokers get the new one.
         :param perm: bits of :class:`~grocketmq.model.route.Permission`.
         :param sys_flag: the topic's own bits.
-        :raises MessageError: for a name that brokers refuse.
+        :raises ConfigError: for a name that brokers refuse.
         :raises BrokerError: the first refusal, after every broker was asked.
         """
         self._check_running()
@@ -328,8 +331,18 @@ class Producer(BaseClient):
 
     def _publish_info(self, outgoing: Outgoing, deadline: Deadline) -> TopicPublishInfo:
         topic = outgoing.message.topic
-        self._topics.add(topic)
-        return self._instance.publish_info(topic, self.settings.default_topic_queues, deadline)
+        if topic not in self._topics:
+            self._topics.add(topic)
+        backoff: Backoff | None = None
+        while True:
+            try:
+                return self._instance.publish_info(topic, self.settings.default_topic_queues, deadline)
+            except RemotingError:  # no name server answers: there may be one again before the time is up
+                backoff = backoff or Backoff(first=0.05, cap=0.5)
+                pause = backoff.next()
+                if pause >= deadline.remaining():
+                    raise
+                gevent.sleep(pause)
 
     def _choose(
         self,
@@ -362,7 +375,9 @@ class Producer(BaseClient):
     ) -> SendResult:
         """Try until a broker has stored it; ``only_unanswered`` gives up at the first refusal."""
         info = self._publish_info(outgoing, deadline)
-        wanted = self._choose(outgoing, info, queue, selector, arg)
+        wanted = None
+        if queue is not None or selector is not None:
+            wanted = self._choose(outgoing, info, queue, selector, arg)
         attempts: list[SendAttempt] = []
         stored: SendResult | None = None
         failed_broker: str | None = None
@@ -377,6 +392,8 @@ class Producer(BaseClient):
                 result = self._try(outgoing, chosen, deadline, left)
             except GRocketMQError as error:
                 if not self._may_retry(error, only_unanswered):
+                    if stored is not None:
+                        return stored
                     raise
                 attempts.append(SendAttempt(chosen.broker_name, error, monotonic() - began))
                 failed_broker = chosen.broker_name
@@ -394,7 +411,7 @@ class Producer(BaseClient):
     def _try(self, outgoing: Outgoing, queue: MessageQueue, deadline: Deadline, left: int) -> SendResult:
         """One try, cut short enough to leave time for those left after it."""
         instance = self._instance
-        address = instance.master_address(queue, deadline)
+        address = instance.send_address(queue, deadline)
         seconds = deadline.check(f"send to broker {queue.broker_name}")
         limit = self.settings.try_timeout
         seconds = min(seconds, limit if limit is not None else max(seconds / left, _SHORTEST_TRY))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import gevent
 from gevent.event import AsyncResult
+from gevent.monkey import get_original
 
 from grocketmq.codes import ResponseCode, SerializeType
 from grocketmq.errors import ClientStateError, ConnectError, GoAwayError, GRocketMQError
@@ -24,6 +25,9 @@ from grocketmq.wire.flags import RpcFlag
 from grocketmq.wire.framing import MAX_FRAME_BYTES, encode_command
 
 __all__ = ["Processor", "RPCHook", "RemotingClient"]
+
+#: Tells threads apart; in a patched process the module's own tells greenlets apart.
+get_ident = get_original("_thread", "get_ident")
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +91,7 @@ class RemotingClient:
         self._processors: dict[int, Processor] = {}
         self._next_opaque = itertools.count(1).__next__
         self._closed = False
+        self._thread = get_ident()
 
     def register_processor(self, code: int, processor: Processor) -> None:
         """Serve a request that peers send; never blocks.
@@ -126,13 +131,14 @@ class RemotingClient:
         def run() -> None:
             try:
                 result.set(self.invoke(address, request, timeout))
-            except GRocketMQError as error:
+            except Exception as error:
                 result.set_exception(error)
-            finally:
-                if not result.ready():
-                    result.set_exception(ClientStateError(f"the call to {address} was cut off at shutdown"))
 
-        self._tasks.spawn(f"call {request.code} to {address}", run)
+        def ended(_: gevent.Greenlet) -> None:
+            if not result.ready():  # it was killed, perhaps before it ran
+                result.set_exception(ClientStateError(f"the call to {address} was cut off at shutdown"))
+
+        self._tasks.spawn(f"call {request.code} to {address}", run).rawlink(ended)
         return result
 
     def invoke_oneway(self, address: str, request: RemotingCommand, timeout: float) -> None:
@@ -189,23 +195,22 @@ class RemotingClient:
         return connection
 
     def _new_connection(self, address: str) -> Connection:
-        return Connection(
-            address, lambda: self._open(address), self._tasks, self._serve_request, self._on_closed, self._max_frame_bytes
-        )
+        if get_ident() != self._thread:
+            raise ClientStateError("the client belongs to another thread's event loop; use it in its own thread")
 
-    def _open(self, address: str) -> Stream:
-        stream = connect(address, self._connect_timeout)
-        peer = self._peers.get(address)
-        if peer is not None:
-            peer.backoff.reset()
-        return stream
+        def open_stream() -> Stream:
+            return connect(address, self._connect_timeout)
+
+        return Connection(address, open_stream, self._tasks, self._serve_request, self._on_closed, self._max_frame_bytes)
 
     def _on_closed(self, connection: Connection) -> None:
         self._retired.discard(connection)
         peer = self._peers.get(connection.address)
         if peer is not None and peer.connection is connection:
             peer.connection = None
-            if isinstance(connection.cause, ConnectError):
+            if connection.heard:
+                peer.backoff.reset()
+            else:  # it refused, or accepted and hung up
                 peer.failure = connection.cause
                 peer.not_before = monotonic() + peer.backoff.next()
         log.info("%s", connection.cause)
@@ -256,8 +261,9 @@ class RemotingClient:
                 log.exception("serving request %d from %s failed", request.code, connection.address)
                 answer = RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, repr(error))
         if answer is not None and not request.is_oneway:
+            frame = encode_command(answer, self._serialize_type)
             with suppress(GRocketMQError):  # the peer has left; there is nobody to tell
-                connection.post(encode_command(answer, self._serialize_type), Deadline(_ANSWER_TIMEOUT))
+                connection.post(frame, Deadline(_ANSWER_TIMEOUT))
 
 
 def _is_open(connection: Connection | None) -> bool:

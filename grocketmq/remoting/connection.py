@@ -4,9 +4,8 @@ Its greenlet owns its life: resolve, connect, serve, close, fail everything that
 serves, bytes move in callbacks of the event loop, and no caller's greenlet ever touches the socket.  So a caller that
 is killed or timed out at any point leaves no half frame behind and takes nobody's answer with it.
 
-* A call puts its frame into ``_out`` and waits on a ``Waiter`` in ``_pending``.  One ``_flush`` a turn of the loop
-sends all that
-  gathered.
+* A call puts its frame into ``_out`` and waits on a ``Waiter`` in ``_pending``.  One ``_flush`` a turn of the loop sends
+  all that gathered.
 * ``_read`` receives once a callback, decodes what is complete, then wakes the callers.
 * One timer scans the deadlines of all pending calls; there is no timer a call.
 
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import os
-from _thread import get_ident
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -28,6 +26,7 @@ import gevent
 from gevent.event import Event
 from gevent.hub import Waiter
 from gevent.lock import Semaphore
+from gevent.monkey import get_original
 
 from grocketmq.errors import (
     ClientStateError,
@@ -46,12 +45,17 @@ from grocketmq.wire.framing import FrameDecoder
 
 __all__ = ["Connection", "ConnectionState"]
 
+#: Tells threads apart; in a patched process the module's own tells greenlets apart.
+get_ident = get_original("_thread", "get_ident")
+
 log = logging.getLogger(__name__)
 
 #: Calls that may wait for an answer at once.  10,000 were fine with a broker, 20,000 made it answer SYSTEM_BUSY.
 MAX_IN_FLIGHT = 4096
 #: Bytes that may wait to be sent; who brings more waits until there is room.
 MAX_OUT_BYTES = 8 * 1024 * 1024
+#: Those who wait go on when no more than this is left; with all of it sent first, the peer would wait for us.
+ROOM_BYTES = MAX_OUT_BYTES // 2
 #: Frames below this size are joined into one send.
 JOIN_BELOW_BYTES = 32 * 1024
 #: How much is joined into one send.
@@ -60,7 +64,7 @@ JOIN_BYTES = 128 * 1024
 FLUSH_BYTES = 1024 * 1024
 #: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most.
 SCAN_INTERVAL = 0.05
-#: A call that waited at least this long, on a connection that stayed silent all the while, means that the peer is gone.
+#: When a call has timed out and not a byte came since it was sent, at least so many seconds ago, the peer is gone.
 SILENCE_MEANS_DEAD = 3.0
 
 _READ, _WRITE = 1, 2
@@ -123,10 +127,12 @@ class Connection:
         self._flushing = False
         self._scanning = False
         self._heard_at = 0.0
+        self._unheard_since = 0.0
         self._decoder = FrameDecoder(max_frame_bytes)
         self._stream: Stream | None = None
         self._retiring = False
-        tasks.spawn(f"connection {address}", self._live)
+        # The link is for a greenlet that is killed before it runs; after that it finds the connection closed.
+        tasks.spawn(f"connection {address}", self._live).rawlink(lambda _: self.close())
 
     # -- for callers ---------------------------------------------------------------------------------------------------------
 
@@ -156,12 +162,13 @@ class Connection:
         :raises TooManyRequestsError: no room among the calls in flight.
         """
         self._check_owner()
-        if not self._permits.acquire(timeout=deadline.remaining()):
+        if not self._permits.acquire(blocking=False) and not self._permits.acquire(timeout=deadline.remaining()):
             raise TooManyRequestsError(f"{self.address}: {MAX_IN_FLIGHT} calls are in flight and none ended in time")
         waiter = Waiter(self._hub)
         try:
-            self._wait_for_room(deadline)
-            # no switch from the check of the state (in _wait_for_room) to waiter.get()
+            if self.state is not ConnectionState.OPEN or self._out_bytes > MAX_OUT_BYTES or not self._room.is_set():
+                self._wait_for_room(deadline)
+            # no switch from the check of the state to waiter.get()
             self._pending[opaque] = _Pending(waiter, deadline.at, monotonic())
             if not self._scanning:
                 self._scanning = True
@@ -172,8 +179,8 @@ class Connection:
         finally:
             self._pending.pop(opaque, None)
             self._permits.release()
-            if self._retiring and not self._pending:
-                self.fail(ConnectionLostError(f"{self.address} asked us to go away"))
+            if self._retiring:
+                self._leave()
 
     def post(self, frame: bytes, deadline: Deadline) -> None:
         """Send a frame that gets no answer; blocks only while too much waits to be sent.
@@ -188,10 +195,9 @@ class Connection:
         self._write(frame)
 
     def retire(self) -> None:
-        """Take no new part in the pool: end once the calls in flight have their answers; never blocks."""
+        """End once the calls in flight have their answers and all that was queued is sent; never blocks."""
         self._retiring = True
-        if not self._pending:
-            self.fail(ConnectionLostError(f"{self.address} asked us to go away"))
+        self._leave()
 
     def fail(self, cause: GRocketMQError) -> None:
         """End the connection; never blocks.  Everyone who waits on it gets the cause, from the connection's own greenlet."""
@@ -199,6 +205,7 @@ class Connection:
             self.state = ConnectionState.CLOSED
             self.cause = cause
             self._stop_watching()
+            self._ready.set()
             self._ended.set()
 
     def close(self) -> None:
@@ -208,6 +215,11 @@ class Connection:
     def flushed(self) -> bool:
         """Whether nothing waits to be sent."""
         return not self._out
+
+    @property
+    def heard(self) -> bool:
+        """Whether the peer ever sent anything."""
+        return self._heard_at > 0.0
 
     @property
     def in_flight(self) -> int:
@@ -227,9 +239,10 @@ class Connection:
         while True:
             if self.state is not ConnectionState.OPEN:
                 raise self._failure()
-            if self._out_bytes <= MAX_OUT_BYTES:
+            if self._out_bytes > MAX_OUT_BYTES:
+                self._room.clear()
+            elif self._room.is_set():
                 return
-            self._room.clear()
             if not self._room.wait(deadline.remaining()):
                 raise TooManyRequestsError(f"{self.address}: over {MAX_OUT_BYTES} bytes wait to be sent, none left in time")
 
@@ -264,7 +277,6 @@ class Connection:
         self._read_watcher = loop.io(stream.fileno(), _READ)
         self._write_watcher = loop.io(stream.fileno(), _WRITE)
         self._scan_timer = loop.timer(SCAN_INTERVAL, SCAN_INTERVAL, ref=False)
-        self._heard_at = monotonic()
         self._read_watcher.start(self._guard, self._read)
         self.state = ConnectionState.OPEN
         self._ready.set()
@@ -285,7 +297,6 @@ class Connection:
                 watcher.close()
             self._stream.close()
         self._on_closed(self)
-        self._ready.set()
         self._room.set()
         for pending in waiting:
             self._hub.loop.run_callback(pending.waiter.throw, self._failure())
@@ -319,10 +330,7 @@ class Connection:
         send = self._stream.send
         budget = FLUSH_BYTES
         try:
-            while out:
-                if budget <= 0:
-                    self._write_watcher.start(self._guard, self._writable)
-                    return
+            while out and budget > 0:
                 if len(out) > 1 and len(out[0]) < JOIN_BELOW_BYTES:
                     self._join_head()
                 head = out[0]
@@ -334,17 +342,25 @@ class Connection:
                 else:
                     out[0] = memoryview(head)[sent:]
         except BlockingIOError:
+            pass  # what is left goes when the peer has read
+        if out:
             self._write_watcher.start(self._guard, self._writable)
-            return
-        self._flushing = False
-        if not self._room.is_set():
+        else:
+            self._flushing = False
+            if self._retiring:
+                self._leave()
+        if self._out_bytes <= ROOM_BYTES and not self._room.is_set():
             self._room.set()
+
+    def _leave(self) -> None:
+        if not self._pending and not self._out:
+            self.fail(ConnectionLostError(f"{self.address} asked us to go away"))
 
     def _join_head(self) -> None:
         out = self._out
         parts: list[bytes | memoryview] = []
         size = 0
-        while out and size < JOIN_BYTES:
+        while out and size < JOIN_BYTES and len(out[0]) < JOIN_BELOW_BYTES:
             part = out.popleft()
             parts.append(part)
             size += len(part)
@@ -387,9 +403,17 @@ class Connection:
             return
         now = monotonic()
         late = [(opaque, pending) for opaque, pending in self._pending.items() if pending.deadline <= now]
-        for opaque, pending in late:
-            self._pending.pop(opaque, None)
+        for opaque, _ in late:
+            del self._pending[opaque]
+        if late:
+            self._check_silence(min(one.sent_at for _, one in late), now)
+        for _, pending in late:
             waited = now - pending.sent_at
             pending.waiter.throw(RequestTimeout(f"{self.address}: no answer within {waited:.3f} s"))
-        if any(self._heard_at < one.sent_at and now - one.sent_at >= SILENCE_MEANS_DEAD for _, one in late):
-            self.fail(ConnectionLostError(f"{self.address} was silent until a call of over {SILENCE_MEANS_DEAD:g} s timed out"))
+
+    def _check_silence(self, sent_at: float, now: float) -> None:
+        """A call sent then has timed out: close the connection if the peer was silent for too long by now."""
+        if self._unheard_since <= self._heard_at:
+            self._unheard_since = sent_at
+        if self._heard_at < self._unheard_since <= now - SILENCE_MEANS_DEAD:
+            self.fail(ConnectionLostError(f"{self.address} was silent for over {SILENCE_MEANS_DEAD:g} s while calls timed out"))

@@ -18,6 +18,7 @@ from grocketmq.errors import ConfigError, ConnectError
 __all__ = ["Stream", "connect", "local_ip", "split_address"]
 
 _LOCAL_IP_TIMEOUT = 3.0
+_PORT_DIGITS = 5
 
 
 class Stream:
@@ -56,7 +57,7 @@ def split_address(address: str) -> tuple[str, int]:
     :raises ConfigError: when there is no port.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not port.isdecimal() or len(port) > _PORT_DIGITS or int(port) > 65535:
         raise ConfigError(f"address {address!r} is not host:port")
     return host.strip("[]"), int(port)
 
@@ -81,7 +82,7 @@ def connect(address: str, timeout: float) -> Stream:
                     failure = error
     except _ConnectTimedOut:
         raise ConnectError(f"cannot connect to {address}: no answer within {timeout:g} s") from None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
         raise ConnectError(f"cannot resolve {address}: {error}") from error
     raise ConnectError(f"cannot connect to {address}: {failure}") from failure
 
@@ -123,5 +124,5 @@ def local_ip(towards: str) -> IPv4Address | IPv6Address:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.connect(target)
             return ipaddress.ip_address(sock.getsockname()[0].partition("%")[0])
-    except (OSError, _ConnectTimedOut, IndexError):
+    except (OSError, UnicodeError, _ConnectTimedOut, IndexError):
         return ipaddress.ip_address("127.0.0.1")

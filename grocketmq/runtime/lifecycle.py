@@ -33,6 +33,14 @@ class ServiceState(Enum):
     STOPPED = "shut down"
 
 
+_ADVICE = {
+    ServiceState.CREATED: "call start() first",
+    ServiceState.STARTING: "wait until start() has returned",
+    ServiceState.STOPPING: "make a new one to go on",
+    ServiceState.STOPPED: "make a new one to go on",
+}
+
+
 class Lifecycle:
     """Mixin for what is started once and shut down once; subclasses write ``_start`` and ``_shutdown``."""
 
@@ -62,8 +70,10 @@ class Lifecycle:
             try:
                 self._start()
             except BaseException:
-                self._shutdown(0.0)
-                self._state = ServiceState.CREATED
+                try:
+                    self._shutdown(0.0)
+                finally:
+                    self._state = ServiceState.CREATED
                 raise
             self._state = ServiceState.RUNNING
 
@@ -95,7 +105,7 @@ class Lifecycle:
         :raises ForkError: in a forked child of the process that started it.
         """
         if self._state is not ServiceState.RUNNING:
-            raise ClientStateError(f"{self!r} is {self._state.value}; it must be used between start() and shutdown()")
+            raise ClientStateError(f"{self!r} cannot be used now; {_ADVICE[self._state]}")
         self._check_process()
 
     def _check_process(self) -> None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import gevent
 from gevent.event import Event
 from gevent.pool import Group
 
-from grocketmq.runtime.deadline import Backoff
+from grocketmq.runtime.deadline import Backoff, Deadline
 
 __all__ = ["PeriodicTask", "TaskGroup"]
 
 log = logging.getLogger(__name__)
+
+#: A loop that ran so many seconds before it failed is started again after the shortest pause.
+HEALTHY = 60.0
 
 
 class TaskGroup:
@@ -88,12 +92,17 @@ class TaskGroup:
         return task
 
     def join(self, timeout: float | None) -> bool:
-        """Wait until no task is left; blocks at most ``timeout`` seconds.
+        """Wait until no task is left but the one that calls; blocks at most ``timeout`` seconds.
 
+        :param timeout: seconds, None for as long as it takes.
         :returns: whether none is left.
         """
-        self._group.join(timeout=timeout)
-        return not self._group
+        deadline = None if timeout is None else Deadline(timeout)
+        while others := self._others():
+            if deadline is not None and deadline.expired:
+                return False
+            gevent.joinall(others, timeout=None if deadline is None else deadline.remaining())
+        return True
 
     def stop_periodic(self) -> None:
         """Let every periodic task end after the run it is in; never blocks."""
@@ -103,13 +112,16 @@ class TaskGroup:
     def kill(self) -> None:
         """End every task but the one that calls, and wait until they have ended."""
         self.stop_periodic()
-        mine = gevent.getcurrent()
-        gevent.killall([greenlet for greenlet in self._group if greenlet is not mine])
+        gevent.killall(self._others())
 
     def failed(self, name: str, error: Exception) -> None:
         """Log and count an error of a task."""
         self.failures[name] += 1
         log.error("%s:%s failed (%d times so far)", self.owner, name, self.failures[name], exc_info=error)
+
+    def _others(self) -> list[gevent.Greenlet]:
+        mine = gevent.getcurrent()
+        return [greenlet for greenlet in self._group if greenlet is not mine and not greenlet.dead]
 
     def _once(self, name: str, run: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:
@@ -120,11 +132,14 @@ class TaskGroup:
     def _supervised(self, name: str, run: Callable[[], object]) -> None:
         backoff = Backoff()
         while True:
+            began = monotonic()
             try:
                 run()
                 return
             except Exception as error:
                 self.failed(name, error)
+            if monotonic() - began > HEALTHY:
+                backoff.reset()
             gevent.sleep(backoff.next())
 
 

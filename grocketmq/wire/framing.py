@@ -28,9 +28,9 @@ __all__ = ["MAX_FRAME_BYTES", "MAX_HEADER_BYTES", "FrameDecoder", "encode_comman
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 #: A header's length has 24 bits.
 MAX_HEADER_BYTES = (1 << 24) - 1
-#: Room for one read.  Larger reads were no faster and made the event loop wait longer for each burst.
-READ_BYTES = 64 * 1024
-#: A buffer that grew for one large frame goes back to its first size when it is empty and larger than this.
+#: Room for one read.  Larger reads were no faster, and each wakes more callers before the event loop turns.
+READ_BYTES = 32 * 1024
+#: A buffer that grew larger than this for one large frame goes back to its first size after it.
 KEEP_BYTES = 1024 * 1024
 
 _LENGTHS = Struct(">II")
@@ -109,16 +109,8 @@ class FrameDecoder:
             raise self.error
         self._have += count
         commands: list[RemotingCommand] = []
-        position = 0
-        needed = _PREFIX_BYTES
         try:
-            while self._have - position >= _PREFIX_BYTES:
-                header_at, body_at, end = self._bounds(position)
-                if end > self._have:
-                    needed = end - position
-                    break
-                commands.append(self._decode(position, header_at, body_at, end))
-                position = end
+            position, needed = self._decode_all(commands)
         except RemoteProtocolError as error:
             self.error = error
             if not commands:
@@ -127,23 +119,32 @@ class FrameDecoder:
         self._make_room(position, needed)
         return commands
 
-    def _bounds(self, position: int) -> tuple[int, int, int]:
-        """Where the header, the body and the next frame start; both lengths are checked before anything trusts them."""
-        length, header_length = _LENGTHS.unpack_from(self._buffer, position)
-        header_length &= MAX_HEADER_BYTES
+    def _decode_all(self, commands: list[RemotingCommand]) -> tuple[int, int]:
+        """Every complete frame; where the first incomplete one begins, and how much room that needs."""
+        buffer, view, have = self._buffer, self._view, self._have
+        position = 0
+        while have - position >= _PREFIX_BYTES:
+            length, header_length = _LENGTHS.unpack_from(buffer, position)
+            header_length &= MAX_HEADER_BYTES
+            end = position + 4 + length
+            self._check_lengths(length, header_length)
+            if end > have:
+                return position, end - position
+            header_at = position + _PREFIX_BYTES
+            body_at = header_at + header_length
+            body = bytes(view[body_at:end]) if end > body_at else None
+            commands.append(decode_header(buffer[position + 4], view[header_at:body_at], body))
+            position = end
+        return position, _PREFIX_BYTES
+
+    def _check_lengths(self, length: int, header_length: int) -> None:
+        """Before anything trusts them."""
         if length + 4 > self._max_frame_bytes:
             raise RemoteProtocolError(
                 f"frame length {length} is over the limit of {self._max_frame_bytes} bytes (max_frame_size)"
             )
         if length < 4 + header_length:
             raise RemoteProtocolError(f"frame length {length} cannot hold its header length {header_length}")
-        header_at = position + _PREFIX_BYTES
-        return header_at, header_at + header_length, position + 4 + length
-
-    def _decode(self, position: int, header_at: int, body_at: int, end: int) -> RemotingCommand:
-        body = bytes(self._view[body_at:end]) if end > body_at else None
-        with self._view[header_at:body_at] as header:
-            return decode_header(self._buffer[position + 4], header, body)
 
     def _make_room(self, position: int, needed: int) -> None:
         """Move what is left to the front, and have room for the whole of the frame that is under way."""
@@ -151,7 +152,7 @@ class FrameDecoder:
         size = len(self._buffer)
         if needed > size:
             self._resize(position, left, needed)
-        elif not left and size > KEEP_BYTES:
+        elif size > KEEP_BYTES and needed <= READ_BYTES:
             self._resize(position, left, READ_BYTES)
         elif position and left:
             self._buffer[:left] = self._buffer[position : self._have]

@@ -29,7 +29,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from struct import Struct
-from typing import Any
+from struct import error as StructError
+from typing import Annotated, Any
 
 from grocketmq.codes import LanguageCode, SerializeType
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
@@ -43,6 +44,9 @@ except ImportError:
     _HAVE_MSGSPEC = False
 
 __all__ = ["decode_header", "encode_header"]
+
+#: Plain numbers: they are compared for every frame.
+_JSON, _ROCKETMQ = int(SerializeType.JSON), int(SerializeType.ROCKETMQ)
 
 _INT16 = range(-(1 << 15), 1 << 15)
 _INT32 = range(-(1 << 31), 1 << 31)
@@ -63,7 +67,7 @@ def encode_header(command: RemotingCommand, serialize_type: SerializeType) -> tu
     :param command: whose header.
     :param serialize_type: the encoding asked for.
     :returns: the encoding used (JSON where a number does not fit ROCKETMQ's 16 bits) and the bytes.
-    :raises LocalProtocolError: when a text cannot be encoded as UTF-8.
+    :raises LocalProtocolError: when a text cannot be encoded as UTF-8, or a number does not fit its field.
     """
     try:
         if serialize_type is SerializeType.ROCKETMQ and command.code in _INT16 and command.version in _INT16:
@@ -71,6 +75,8 @@ def encode_header(command: RemotingCommand, serialize_type: SerializeType) -> tu
         return SerializeType.JSON, command.prepared_json_header() or _encode_json(command)
     except UnicodeEncodeError as error:
         raise LocalProtocolError(f"header of request {command.code} holds text that is not Unicode: {error}") from error
+    except StructError as error:
+        raise LocalProtocolError(f"header of {command!r} holds a number out of range: {error}") from error
 
 
 def _encode_json(command: RemotingCommand) -> bytes:
@@ -78,7 +84,7 @@ def _encode_json(command: RemotingCommand) -> bytes:
     if command.ext_fields is not None:
         fields["extFields"] = {name: value for name, value in command.ext_fields.items() if value is not None}
     fields["flag"] = command.flag
-    fields["language"] = (command.language or LanguageCode.OTHER).name
+    fields["language"] = _language(command).name
     fields["opaque"] = command.opaque
     if command.remark is not None:
         fields["remark"] = command.remark
@@ -88,7 +94,6 @@ def _encode_json(command: RemotingCommand) -> bytes:
 
 
 def _encode_rocketmq(command: RemotingCommand) -> bytes:
-    language = LanguageCode.OTHER if command.language is None else command.language
     remark = (command.remark or "").encode("utf-8")
     ext = bytearray()
     for name, value in (command.ext_fields or {}).items():
@@ -97,8 +102,12 @@ def _encode_rocketmq(command: RemotingCommand) -> bytes:
             if len(name_bytes) not in _INT16:
                 raise LocalProtocolError(f"ext field name {name[:40]!r}... is longer than {_INT16.stop - 1} bytes")
             ext += _NAME_LENGTH.pack(len(name_bytes)) + name_bytes + _LENGTH.pack(len(value_bytes)) + value_bytes
-    fixed = _FIXED.pack(command.code, language, command.version, command.opaque, command.flag, len(remark))
+    fixed = _FIXED.pack(command.code, _language(command), command.version, command.opaque, command.flag, len(remark))
     return b"".join((fixed, remark, _LENGTH.pack(len(ext)), ext))
+
+
+def _language(command: RemotingCommand) -> LanguageCode:
+    return LanguageCode.OTHER if command.language is None else command.language  # JAVA is 0
 
 
 def decode_header(serialize_type: int, header: memoryview, body: bytes | None) -> RemotingCommand:
@@ -109,16 +118,16 @@ def decode_header(serialize_type: int, header: memoryview, body: bytes | None) -
     :param body: the frame's payload, which the command takes as it is.
     :raises RemoteProtocolError: naming what cannot be read.
     """
-    if serialize_type == SerializeType.JSON:
+    if serialize_type == _JSON:
         return _decode_json(header, body)
-    if serialize_type == SerializeType.ROCKETMQ:
+    if serialize_type == _ROCKETMQ:
         return _decode_rocketmq(bytes(header), body)
     raise RemoteProtocolError(f"frame header encoding {serialize_type} is none of 0 (JSON) and 1 (ROCKETMQ)")
 
 
 def _decode_json_plain(header: memoryview, body: bytes | None) -> RemotingCommand:
     try:
-        fields = json.loads(bytes(header))
+        fields = json.loads(str(header, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"frame header is not JSON: {error}") from error
     if not isinstance(fields, dict):
@@ -208,22 +217,20 @@ def _take(header: bytes, at: int, length: int, end: int, field: str) -> tuple[st
 
 def _fast_json_decoder() -> Callable[[memoryview, bytes | None], RemotingCommand]:
     """Several times the plain decoder's speed.  What it does not take goes to the plain one, so both read alike."""
-    fields = [(name, int, 0) for name in ("code", "opaque", "flag", "version")]
+    int32 = Annotated[int, msgspec.Meta(ge=_INT32.start, lt=_INT32.stop)]
+    fields = [(name, int32, 0) for name in ("code", "opaque", "flag", "version")]
+    texts = [("language", str, "JAVA"), ("serializeTypeCurrentRPC", str, ""), ("remark", str | None, None)]
+    # Fields it does not know are refused, as it would step over them without looking at their UTF-8.
     shape = msgspec.defstruct(
-        "JsonHeader",
-        [*fields, ("language", str, "JAVA"), ("remark", str | None, None), ("extFields", _ExtFields | None, None)],
-        gc=False,
+        "JsonHeader", [*fields, *texts, ("extFields", _ExtFields | None, None)], forbid_unknown_fields=True, gc=False
     )
     decode = msgspec.json.Decoder(shape).decode
     refused = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-    low, high = _INT32.start, _INT32.stop
 
     def decode_fast(header: memoryview, body: bytes | None) -> RemotingCommand:
         try:
             h: Any = decode(header)
         except refused:
-            return _decode_json_plain(header, body)
-        if not (low <= h.code < high and low <= h.opaque < high and low <= h.flag < high and low <= h.version < high):
             return _decode_json_plain(header, body)
         return RemotingCommand(h.code, h.opaque, h.flag, h.remark, h.extFields, body, _LANGUAGES.get(h.language), h.version)
 

@@ -32,6 +32,7 @@ __all__ = [
     "CONSUMER_LIST",
     "CONSUME_FROM_WHERE",
     "CONSUME_TYPE",
+    "GROUP_SUBSCRIPTION",
     "HEARTBEAT",
     "LOCK_REQUEST",
     "LOCK_RESPONSE",
@@ -165,6 +166,8 @@ CHECK_CLIENT = Body(
     "CheckClientRequestBody",
     record(CheckClientRequestBody, client_id=TEXT, group=TEXT, subscription_data=SUBSCRIPTION, namespace=optional(TEXT)),
 )
+#: Answer to QUERY_SUBSCRIPTION_BY_CONSUMER: what the broker was told last of a group and topic; None for nothing.
+GROUP_SUBSCRIPTION = Body("QuerySubscriptionResponseBody", only("subscriptionData", optional(SUBSCRIPTION)))
 #: LOCK_BATCH_MQ.
 LOCK_REQUEST = Body("LockBatchRequestBody", _LOCK)
 #: Answer to LOCK_BATCH_MQ: the queues that are the client's now.

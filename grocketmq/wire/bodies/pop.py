@@ -140,14 +140,9 @@ QUERY_ASSIGNMENT = Body(
         message_model=MESSAGE_MODEL,
     ),
 )
-#: Answer to QUERY_ASSIGNMENT.
-ASSIGNMENTS = Body(
-    "QueryAssignmentResponseBody",
-    only(
-        "messageQueueAssignments",
-        listing(record(MessageQueueAssignment, message_queue=QUEUE, mode=_MODE, attachments=optional(table(TEXT, TEXT)))),
-    ),
-)
+_ASSIGNMENT = record(MessageQueueAssignment, message_queue=QUEUE, mode=_MODE, attachments=optional(table(TEXT, TEXT)))
+#: Answer to QUERY_ASSIGNMENT; None, unlike no queue at all, means that the broker cannot tell.
+ASSIGNMENTS = Body("QueryAssignmentResponseBody", only("messageQueueAssignments", optional(listing(_ASSIGNMENT))))
 #: SET_MESSAGE_REQUEST_MODE.
 REQUEST_MODE = Body(
     "SetMessageRequestModeRequestBody",

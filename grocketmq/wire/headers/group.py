@@ -27,6 +27,7 @@ __all__ = [
     "HeartbeatResponseHeader",
     "LockBatchMqRequestHeader",
     "NotifyConsumerIdsChangedRequestHeader",
+    "QuerySubscriptionByConsumerRequestHeader",
     "ResetOffsetRequestHeader",
     "UnlockBatchMqRequestHeader",
     "UnregisterClientRequestHeader",
@@ -168,6 +169,16 @@ class ConsumeMessageDirectlyResultRequestHeader(TopicRequestHeader):
     topic: str | None = None
     topic_sys_flag: int | None = None
     group_sys_flag: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class QuerySubscriptionByConsumerRequestHeader(TopicRequestHeader):
+    """QUERY_SUBSCRIPTION_BY_CONSUMER, client or tool to broker."""
+
+    CODE: ClassVar[RequestCode] = RequestCode.QUERY_SUBSCRIPTION_BY_CONSUMER
+
+    group: str
+    topic: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from grocketmq.codes import RequestCode
 from grocketmq.wire.headers.base import CommandHeader, TopicRequestHeader
 
 __all__ = [
+    "UNIQUE_KEY_QUERY",
     "GetEarliestMsgStoretimeRequestHeader",
     "GetEarliestMsgStoretimeResponseHeader",
     "GetMaxOffsetRequestHeader",
@@ -32,6 +33,9 @@ __all__ = [
     "ViewMessageRequestHeader",
     "ViewMessageResponseHeader",
 ]
+
+#: Travels beside the fields of QUERY_MESSAGE, as ``true`` where the key is the id that a client gave its message.
+UNIQUE_KEY_QUERY = "_UNIQUE_KEY_QUERY"
 
 
 @dataclass(slots=True, kw_only=True)

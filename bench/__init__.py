@@ -1,0 +1,1 @@
+"""Speed of grocketmq beside a raw-socket floor; ``python -m bench``, explained in ``README.rst``."""

@@ -1,0 +1,100 @@
+"""``python -m bench``: all scenarios on all backends that can be had here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.backends import BACKENDS, Backend, Missing
+from bench.children import ChildError
+from bench.report import as_json, lines, table
+from bench.rounds import run_scenario, warm_up
+from bench.scenarios import SCENARIOS, Scenario
+from bench.sides import CLIENT, FLOOR, Side, go, java
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    for name in BACKENDS:
+        parser.add_argument(f"--{name}", dest="backends", action="append_const", const=name, help=f"only the {name} backend")
+    names = [scenario.name for scenario in SCENARIOS]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="small counts: shows that it works, not how fast it is")
+    parser.add_argument("--rounds", type=int, help="of each side; default 5, quick 2")
+    parser.add_argument("--floor", action="store_true", help="the floor alone")
+    parser.add_argument("--java", action="store_true", help="the official Java client too, on the real broker")
+    parser.add_argument("--go", action="store_true", help="the official Go client too, on the real broker")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """0 when every scenario ran; what it measured does not matter."""
+    options = arguments()
+    scenarios = [each.quick() if options.quick else each for each in SCENARIOS if each.name in options.only]
+    rounds = options.rounds or (2 if options.quick else 5)
+    sides = [FLOOR] if options.floor else [FLOOR, CLIENT]
+    report: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "backends": {}}
+    failures = 0
+    with tempfile.TemporaryDirectory(prefix="grocketmq-bench-") as directory:
+        sides += others(options, Path(directory))
+        for name in options.backends or BACKENDS:
+            try:
+                with BACKENDS[name]() as backend:
+                    if not options.quick:
+                        warm_up(backend, backend.warm_up)
+                    report["backends"][name], failed = measure(
+                        backend, scenarios, sides if name == "real" else sides[:2], rounds
+                    )
+                    failures += failed
+            except Missing as reason:
+                print(f"\n{name}: left out: {reason}", flush=True)
+                failures += bool(options.backends)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1))
+    return 1 if failures else 0
+
+
+def others(options: argparse.Namespace, directory: Path) -> list[Side]:
+    """The clients to compare with, as far as they were asked for and can be had."""
+    found = []
+    for wanted, build in ((options.java, java), (options.go, go)):
+        if wanted:
+            try:
+                found.append(build(directory))
+            except Missing as reason:
+                print(f"{build.__name__}: left out: {reason}", flush=True)
+    return found
+
+
+def measure(backend: Backend, scenarios: list[Scenario], sides: list[Side], rounds: int) -> tuple[list[dict[str, Any]], int]:
+    """Run all scenarios on one backend and print its table; values for JSON, and how many scenarios failed."""
+    rows: list[tuple[str, ...]] = []
+    found = []
+    failures = []
+    for scenario in scenarios:
+        if scenario.job.kind not in backend.kinds:
+            continue
+        print(f"{backend.title}: {scenario.title} ...", file=sys.stderr, flush=True)
+        try:
+            results = run_scenario(scenario, backend, sides, rounds)
+        except (ChildError, OSError) as error:
+            failures.append(f"{scenario.title}: {error}")
+            continue
+        rows += lines(scenario, results, backend.judged)
+        found.append(as_json(scenario, results))
+    print(f"\n{backend.title}; medians of {rounds} rounds\n{table(rows)}")
+    for failure in failures:
+        print(f"failed: {failure}")
+    sys.stdout.flush()
+    return found, len(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

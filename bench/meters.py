@@ -1,0 +1,118 @@
+"""Clock, processor time, memory and hub stalls of one round in this process."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter, process_time
+
+from gevent import get_hub
+
+__all__ = ["Meter", "Round", "peak_rss_mb", "percentile"]
+
+#: Seconds between the ticks whose lateness tells how long the hub was busy.
+TICK = 0.002
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one side did in one round; None where it was not measured.
+
+    :param messages: sent and answered, or received.
+    :param seconds: wall time.
+    :param p50_ms: median latency of a call, or from born to listener.
+    :param p99_ms: as ``p50_ms``.
+    :param cpu_us: processor time of the process, microseconds a message.
+    :param rss_mb: most resident memory the process had so far.
+    :param stall_p99_ms: lateness of a 2 ms loop timer.
+    :param stall_max_ms: as ``stall_p99_ms``.
+    :param lost: messages that were sent but that no queue has.
+    """
+
+    messages: int
+    seconds: float
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    cpu_us: float | None = None
+    rss_mb: float | None = None
+    stall_p99_ms: float | None = None
+    stall_max_ms: float | None = None
+    lost: int | None = None
+
+    @property
+    def rate(self) -> float:
+        """Messages a second."""
+        return self.messages / self.seconds
+
+
+class Meter:
+    """Measures from :meth:`start` to :meth:`stop`, or around a ``with`` block; once."""
+
+    def __init__(self) -> None:
+        self._late: list[float] = []
+        self._timer = get_hub().loop.timer(TICK, TICK, ref=False)
+        self._due = self._begin = self._cpu = self._seconds = 0.0
+
+    def __enter__(self) -> Meter:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin; what earlier rounds left to the garbage collector is not charged to this one."""
+        gc.collect()
+        self._begin, self._cpu = perf_counter(), process_time()
+        self._due = self._begin + TICK
+        self._timer.start(self._tick)
+
+    def stop(self) -> None:
+        """End; what the tick under way is late counts too."""
+        end = perf_counter()
+        self._seconds, self._cpu = end - self._begin, process_time() - self._cpu
+        self._late.append(max(0.0, end - self._due))
+        self._timer.stop()
+        self._timer.close()
+
+    def result(self, messages: int, latencies: Sequence[float] = ()) -> Round:
+        """The round.
+
+        :param messages: how many were done.
+        :param latencies: seconds, any order; empty if not measured.
+        """
+        return Round(
+            messages,
+            self._seconds,
+            p50_ms=percentile(latencies, 0.50) * 1e3 if latencies else None,
+            p99_ms=percentile(latencies, 0.99) * 1e3 if latencies else None,
+            cpu_us=self._cpu / max(messages, 1) * 1e6,
+            rss_mb=peak_rss_mb(),
+            stall_p99_ms=percentile(self._late, 0.99) * 1e3,
+            stall_max_ms=max(self._late) * 1e3,
+        )
+
+    def _tick(self) -> None:
+        now = perf_counter()
+        self._late.append(max(0.0, now - self._due))
+        self._due = now + TICK
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that ``share`` of the values do not exceed."""
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def peak_rss_mb() -> float:
+    """The most resident memory this process ever had, MB."""
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

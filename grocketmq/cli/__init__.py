@@ -1,0 +1,1 @@
+"""The command ``grocketmq``; needs the extra ``cli``."""

@@ -1,0 +1,225 @@
+"""``LiteMember``: a lite pull consumer as its instance sees it: start and stop, heartbeats, queues, offsets.
+
+Source: Apache RocketMQ 5.3.3, module client, class ``DefaultLitePullConsumerImpl``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from time import monotonic, time
+from typing import Any
+
+from gevent.lock import RLock
+
+from grocketmq.client.base import BaseClient
+from grocketmq.client.config import split_options
+from grocketmq.consumer.assignment import Assignment
+from grocketmq.consumer.config import LitePullConsumerConfig
+from grocketmq.consumer.introspection import client_properties, no_listener, process_queue_info, topic_status
+from grocketmq.consumer.lite_pulls import HOLD, PULL_TIMEOUT, LitePulls
+from grocketmq.consumer.lite_queues import AssignedQueues
+from grocketmq.consumer.local_offset_store import LocalFileOffsetStore
+from grocketmq.consumer.offset_store import OffsetStore, RemoteBrokerOffsetStore
+from grocketmq.consumer.process_queue import ProcessQueue
+from grocketmq.consumer.puller import Puller, PullOptions
+from grocketmq.consumer.start_offset import start_offset
+from grocketmq.consumer.stats import SAMPLE_INTERVAL, StatsRecorder, TopicRates
+from grocketmq.consumer.subscription_check import CHECK_INTERVAL, SubscriptionCheck
+from grocketmq.consumer.subscriptions import Subscriptions
+from grocketmq.errors import GRocketMQError
+from grocketmq.model.message import MessageExt
+from grocketmq.model.route import MessageQueue
+from grocketmq.model.subscription import MessageModel
+from grocketmq.runtime.gate import FairGate
+from grocketmq.runtime.lifecycle import ServiceState
+from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
+
+__all__ = ["LiteMember"]
+
+log = logging.getLogger(__name__)
+
+
+class LiteMember(BaseClient):
+    """The part of a lite pull consumer that its users need not know.
+
+    :param group: the consumer group's name.
+    :param options: fields of :class:`~grocketmq.consumer.config.LitePullConsumerConfig` and
+        :class:`~grocketmq.client.config.ClientConfig`.
+    :raises ConfigError: for a group, a name server or a setting that cannot work.
+    """
+
+    def __init__(self, group: str, **options: Any) -> None:
+        common, self.settings = split_options(type(self).__name__, options, LitePullConsumerConfig)
+        super().__init__(group, common)
+        self._tasks = self._new_tasks()
+        self._subscriptions = Subscriptions()
+        self._stats = StatsRecorder()
+        self._broadcasting = self.settings.model is MessageModel.BROADCASTING
+        default_store = LocalFileOffsetStore if self._broadcasting else RemoteBrokerOffsetStore
+        self._store: OffsetStore = self.settings.offset_store or default_store()
+        self._process_queues: dict[MessageQueue, ProcessQueue] = {}
+        #: The queues it was told to take; None unless it was.
+        self._wanted: frozenset[MessageQueue] | None = None
+        self._told: dict[str, list[MessageQueue]] = {}
+        self._started_at = 0.0
+        self._next_auto_commit = 0.0
+
+    # -- start and stop ------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._started_at = time()
+        self._next_auto_commit = monotonic() + self.settings.auto_commit_interval
+        instance = self._join_instance()
+        self._store.open(instance, self.group)
+        self._compose()
+        instance.register_consumer(self)
+        self._find_routes(self._subscriptions.topics())
+        self._check.compile()
+        instance.heartbeat_now()
+        self._assignment.start()
+        if not self.rebalance():
+            instance.rebalance_soon()
+
+    def _compose(self) -> None:
+        instance, settings, tasks = self._instance, self.settings, self._tasks
+        self._gate = FairGate()
+        self._committing = RLock()
+        self._check = SubscriptionCheck(self.group, instance, self._subscriptions)
+        self._queues = AssignedQueues(settings, self._process_queues)
+        options = PullOptions(
+            max_nums=settings.pull_batch_size, hold=HOLD, timeout=PULL_TIMEOUT, send_subscription=True, lite=True
+        )
+        puller = Puller(self.group, instance)
+        self._pulls = LitePulls(puller, options, self._queues, self._subscriptions, instance, tasks, self._stats)
+        self._assignment = Assignment(
+            self.group,
+            instance,
+            self._process_queues,
+            self._subscriptions,
+            None if self._broadcasting else settings.allocate_strategy,
+            self._store,
+            self._pulls,
+            lambda queue: start_offset(queue, self._store, settings, instance, self._started_at),
+            self._pulls.begin,
+        )
+        self._assignment.wanted = self._wanted
+        tasks.periodic("sample stats", SAMPLE_INTERVAL, lambda: self._stats.sample(monotonic()))
+        tasks.periodic("check subscriptions", CHECK_INTERVAL, self._check_agreement, CHECK_INTERVAL)
+
+    def _shutdown(self, timeout: float) -> None:
+        """Polls end first, so that nothing more is handed out; what was committed is stored while the group is still ours."""
+        if self._shared is None:
+            return
+        if hasattr(self, "_assignment"):
+            self._queues.close()
+            self._assignment.stop()
+            self.persist_offsets()
+            self._gate.close()
+        self._tasks.kill()
+        self._instance.unregister_consumer(self)
+        self._leave_instance()
+
+    def _check_not_stopped(self) -> None:
+        if self.state in (ServiceState.STOPPING, ServiceState.STOPPED):
+            self._check_running()
+
+    def _check_agreement(self) -> None:
+        if self._wanted is None:
+            self._check.agreement()
+
+    def _subscribed(self, topics: Iterable[str]) -> None:
+        """Put changed subscriptions to work, if it runs."""
+        if self.state is ServiceState.RUNNING:
+            self._check_running()
+            self._assignment.wanted = self._wanted
+            self._find_routes(topics)
+            self._check.compile()
+            self._instance.heartbeat_now()
+            if not self.rebalance():
+                self._instance.rebalance_soon()
+
+    def _find_routes(self, topics: Iterable[str]) -> None:
+        """Fetch routes; one that is missing is looked for in the background until it is there."""
+        for topic in topics:
+            try:
+                self._instance.refresh_route(topic)
+            except GRocketMQError as error:
+                log.warning("%r waits for topic %s: %s", self, topic, error)
+        self._instance.refresh_routes_soon()
+
+    # -- for the instance ----------------------------------------------------------------------------------------------------
+
+    def topics(self) -> Iterable[str]:
+        """The topics whose routes it needs."""
+        return self._subscriptions.topics()
+
+    def heartbeat_data(self) -> ConsumerData:
+        """What brokers are told of it; of assigned queues nothing, since no other member has to know."""
+        return ConsumerData(
+            self.group,
+            ConsumeType.ACTIVELY,
+            self.settings.model,
+            self.settings.consume_from,
+            self._subscriptions.all() if self._wanted is None else (),
+            unit_mode=self.config.unit_name is not None,
+        )
+
+    def rebalance(self) -> bool:
+        """Take its share of the queues, or those assigned, now; blocks for calls to brokers.  It also happens by itself.
+
+        :returns: whether it has exactly those.
+        """
+        balanced = self._assignment.run()
+        self._tell_changes()
+        return balanced
+
+    def _tell_changes(self) -> None:
+        """Call ``on_rebalance`` for every topic whose queues are others than at the last time."""
+        mine: dict[str, list[MessageQueue]] = {}
+        for queue in sorted(self._process_queues):
+            mine.setdefault(queue.topic, []).append(queue)
+        for topic in sorted(mine.keys() | self._told.keys()):
+            queues = mine.get(topic, [])
+            if queues != self._told.get(topic, []) and self.settings.on_rebalance is not None:
+                everyone = list(self._instance.routes.subscribe.get(topic, ()))
+                self._tasks.spawn("on rebalance", self.settings.on_rebalance, topic, everyone, queues)
+        self._told = mine
+
+    def persist_offsets(self) -> None:
+        """Store the positions committed so far; blocks for calls to brokers.  It also happens by itself."""
+        self._store.persist(list(self._process_queues))
+
+    def offsets(self, topic: str) -> dict[MessageQueue, int]:
+        """The positions committed in a topic's queues that it has at present; never blocks.
+
+        :param topic: the topic's name.
+        """
+        committed = {queue: self._store.in_memory(queue) for queue in self._process_queues if queue.topic == topic}
+        return {queue: offset for queue, offset in committed.items() if offset is not None}
+
+    def reset_offsets(self, offsets: Mapping[MessageQueue, int]) -> None:
+        """Go on at these offsets, and store them; queues it does not have are passed over.  Blocks for calls to brokers.
+
+        :param offsets: where to go on in which queue.
+        """
+        for queue, offset in offsets.items():
+            assigned = self._queues.get(queue)
+            if assigned is not None:
+                self._pulls.move(assigned, offset)
+                self._store.update(queue, offset, increase_only=False)
+        self.persist_offsets()
+
+    def running_info(self) -> ConsumerRunningInfo:
+        """Its state as operators see it: settings, subscriptions, queues, rates.  Never blocks."""
+        properties = client_properties(self.config, self.settings, ConsumeType.ACTIVELY, self._started_at)
+        queues = {
+            queue: process_queue_info(held, self._store.in_memory(queue) or 0) for queue, held in self._process_queues.items()
+        }
+        rates = self._stats.rates(monotonic())
+        status = {topic: topic_status(rates.get(topic, TopicRates())) for topic in self._subscriptions.topics()}
+        return ConsumerRunningInfo(properties, self._subscriptions.all(), queues, status_table=status)
+
+    def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:
+        """Refuse an operator's message: there is no listener that could consume it."""
+        return no_listener(self)

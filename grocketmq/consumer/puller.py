@@ -1,0 +1,167 @@
+"""One pull: ask a broker for messages of a queue, and make its answer ready for use.
+
+Source: Apache RocketMQ 5.3.3, module client, class ``PullAPIWrapper``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gevent
+
+from grocketmq.client.instance import ClientInstance
+from grocketmq.codes import RequestCode
+from grocketmq.model.message import MessageExt
+from grocketmq.model.properties import Property
+from grocketmq.model.results import PullResult, PullStatus
+from grocketmq.model.route import MASTER_ID, MessageQueue
+from grocketmq.model.subscription import SubscriptionData
+from grocketmq.wire.compression import decompress
+from grocketmq.wire.flags import CompressionType, MessageSysFlag, pull_sys_flag
+from grocketmq.wire.headers import PullMessageRequestHeader
+from grocketmq.wire.message_codec import decode_messages
+from grocketmq.wire.pull_command import PullFields, PullTemplate
+
+__all__ = ["PULL_MAX_BYTES", "PullOptions", "Puller", "unpack"]
+
+#: Bytes of messages in one answer at most.
+PULL_MAX_BYTES = 256 * 1024
+#: Packed bodies from here on are unpacked in the hub's thread pool.
+_UNPACK_IN_POOL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullOptions:
+    """How to pull.
+
+    :param max_nums: messages at most; brokers give at most 32 by default.
+    :param hold: seconds a broker may hold the request while it finds nothing; 0 for an answer at once.
+    :param timeout: seconds to wait for the answer; a held one may be 5 s late.
+    :param send_subscription: whether the request carries the expression, instead of relying on the heartbeat's.
+    :param store_offset: whether the broker is to store the offset reached so far, on the way.
+    :param lite: whether it is a lite pull consumer's.
+    """
+
+    max_nums: int
+    hold: float
+    timeout: float
+    send_subscription: bool = False
+    store_offset: bool = False
+    lite: bool = False
+
+
+class Puller:
+    """Pulls for one group.
+
+    :param group: the consumer group.
+    :param instance: its instance.
+    """
+
+    def __init__(self, group: str, instance: ClientInstance) -> None:
+        self._group = group
+        self._instance = instance
+        #: Which member of each queue's broker to ask, as it suggested last; a master is not noted.
+        self._suggested: dict[MessageQueue, int] = {}
+        #: The constant part of each queue's requests, and what it was made from.
+        self._templates: dict[MessageQueue, tuple[SubscriptionData, PullOptions, PullTemplate]] = {}
+
+    def pull(
+        self, queue: MessageQueue, subscription: SubscriptionData, offset: int, options: PullOptions, reached: int | None
+    ) -> PullResult:
+        """Pull once; blocks at most for the options' timeout, and while large bodies are unpacked in the thread pool.
+
+        :param queue: what to pull.
+        :param subscription: what is wanted of it.
+        :param offset: where to begin.
+        :param options: how.
+        :param reached: an offset for the broker to store on the way, None for none; only masters do.
+        :returns: what was found; messages whose tags only look alike by hash are left out.
+        :raises RouteNotFoundError: when no address of the broker is known.
+        :raises RemotingError: no answer.
+        :raises BrokerError: an answer with an error code.
+        :raises RemoteProtocolError: messages that cannot be read.
+        """
+        suggested = self._suggested.get(queue, MASTER_ID)
+        address, broker_id = self._instance.routes.broker_for_pull(queue.broker_name, suggested)
+        if broker_id != MASTER_ID:
+            reached = None
+        request = self._template(queue, subscription, options).command(offset, _sys_flag(options, reached), reached or 0)
+        status, fields, body = self._instance.api.pull(address, request, options.timeout)
+        self._note_suggestion(queue, fields.suggest_which_broker_id)
+        messages = []
+        if status is PullStatus.FOUND:
+            messages = _read(queue, fields, body)
+            if subscription.tags:  # the broker compares hashes only
+                messages = [message for message in messages if subscription.matches(message.tags)]
+        return PullResult(status, messages, fields.next_begin_offset, fields.min_offset, fields.max_offset)
+
+    def _template(self, queue: MessageQueue, subscription: SubscriptionData, options: PullOptions) -> PullTemplate:
+        known = self._templates.get(queue)
+        if known is not None and known[0] is subscription and known[1] is options:
+            return known[2]
+        header = PullMessageRequestHeader(
+            consumer_group=self._group,
+            topic=queue.topic,
+            queue_id=queue.queue_id,
+            queue_offset=0,
+            max_msg_nums=options.max_nums,
+            sys_flag=0,
+            commit_offset=0,
+            suspend_timeout_millis=int(options.hold * 1000),
+            subscription=subscription.sub_string if options.send_subscription else None,
+            sub_version=subscription.sub_version,
+            expression_type=subscription.expression_type,
+            max_msg_bytes=PULL_MAX_BYTES,
+            bname=queue.broker_name,
+        )
+        code = RequestCode.LITE_PULL_MESSAGE if options.lite else RequestCode.PULL_MESSAGE
+        template = PullTemplate(header, code)
+        self._templates[queue] = (subscription, options, template)
+        return template
+
+    def forget(self, queue: MessageQueue) -> None:
+        """Forget what is kept for a queue; never blocks."""
+        self._suggested.pop(queue, None)
+        self._templates.pop(queue, None)
+
+    def _note_suggestion(self, queue: MessageQueue, broker_id: int) -> None:
+        if broker_id != MASTER_ID:
+            self._suggested[queue] = broker_id
+        elif queue in self._suggested:
+            del self._suggested[queue]
+
+
+def _sys_flag(options: PullOptions, reached: int | None) -> int:
+    return pull_sys_flag(
+        commit_offset=bool(reached),
+        suspend=options.hold > 0,
+        subscription=options.send_subscription,
+        lite_pull=options.lite,
+    )
+
+
+def _read(queue: MessageQueue, fields: PullFields, body: bytes) -> list[MessageExt]:
+    overlay = {Property.MIN_OFFSET: str(fields.min_offset), Property.MAX_OFFSET: str(fields.max_offset)}
+    messages = decode_messages(body, broker_name=queue.broker_name, decompress=False, overlay=overlay)
+    for message in messages:
+        if message.sys_flag & MessageSysFlag.COMPRESSED:
+            unpack(message)
+        message.queue_id = queue.queue_id
+    if fields.offset_delta:
+        for message in messages:
+            message.queue_offset += fields.offset_delta
+    return messages
+
+
+def unpack(message: MessageExt) -> None:
+    """Decompress a packed body; blocks only while a large one is unpacked in the hub's thread pool.
+
+    :raises RemoteProtocolError: when it cannot be unpacked.
+    :raises ConfigError: when its compression needs a package that is not installed.
+    """
+    kind = CompressionType.of(message.sys_flag)
+    if len(message.body) < _UNPACK_IN_POOL_BYTES:
+        message.body = decompress(kind, message.body)
+    else:
+        message.body = gevent.get_hub().threadpool.apply(decompress, (kind, message.body))
+    message.sys_flag &= ~MessageSysFlag.COMPRESSED

@@ -1,0 +1,17 @@
+"""Small helpers of all handlers."""
+
+from __future__ import annotations
+
+from grocketmq.codes import ResponseCode
+from grocketmq.wire.command import RemotingCommand
+from grocketmq.wire.headers.base import CommandHeader
+
+__all__ = ["success"]
+
+
+def success(
+    request: RemotingCommand, header: CommandHeader | None = None, body: bytes | None = None, remark: str | None = None
+) -> RemotingCommand:
+    """The answer to a request that was carried out."""
+    ext_fields = None if header is None else header.to_ext()
+    return RemotingCommand.response_to(request, ResponseCode.SUCCESS, remark, ext_fields, body)

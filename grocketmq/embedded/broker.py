@@ -1,0 +1,159 @@
+"""One broker: its parts and its life.
+
+============  ==================================================
+part          what it serves
+============  ==================================================
+``topics``    creating and deleting topics
+``clients``   heartbeats, groups, who is there
+``offsets``   offsets of groups, questions about queues
+``locks``     queue locks
+``sends``     sends, batches, messages sent back
+``pulls``     pulls, at once or when messages come
+============  ==================================================
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from grocketmq.embedded.clients import ClientTable
+from grocketmq.embedded.clock import Clock, Timer, Timers
+from grocketmq.embedded.control import Control
+from grocketmq.embedded.delay import DELAY_LEVELS, Intake
+from grocketmq.embedded.locks import QueueLocks
+from grocketmq.embedded.namesrv import NameServer
+from grocketmq.embedded.offsets import OffsetTable
+from grocketmq.embedded.pull import Pulls
+from grocketmq.embedded.send import Sends
+from grocketmq.embedded.store import MessageStore
+from grocketmq.embedded.topics import TopicTable
+from grocketmq.model.message_id import UniqueIdGenerator
+from grocketmq.remoting.server import Channel, RemotingServer
+from grocketmq.remoting.stream import split_address
+from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.wire.bodies import TopicConfig
+
+__all__ = ["Broker", "BrokerConfig"]
+
+_EXPIRY_SCAN_INTERVAL = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokerConfig:
+    """What can be set of brokers.
+
+    :param cluster: the cluster's name.
+    :param auto_create_topics: whether a send to an unknown topic creates it.
+    :param delay_levels: seconds of the delay levels, from level 1 on.
+    :param client_expiry: seconds without a heartbeat after which a client counts as gone.
+    :param lock_expiry: seconds after which a queue lock that was not renewed is free.
+    :param max_bytes: how much messages may take; then the oldest are dropped.  None for no bound.
+    """
+
+    cluster: str = "DefaultCluster"
+    auto_create_topics: bool = True
+    delay_levels: Sequence[float] = DELAY_LEVELS
+    client_expiry: float = 120.0
+    lock_expiry: float = 60.0
+    max_bytes: int | None = None
+
+
+class Broker:
+    """A broker, a master of its own; stopped and started again it has its data still.
+
+    :param name: its name.
+    :param address: ``host:port`` to listen on, the host as a number; port 0 lets the system choose once.
+    :param config: its settings.
+    :param namesrv: where it registers.
+    :param clock: its time.
+    :param control: sees all requests first.
+    """
+
+    def __init__(
+        self, name: str, address: str, config: BrokerConfig, namesrv: NameServer, clock: Clock, control: Control
+    ) -> None:
+        self.name = name
+        self.cluster = config.cluster
+        self._config = config
+        self._namesrv = namesrv
+        self._clock = clock
+        self._tasks = TaskGroup(f"embedded {name}")
+        self._timers = Timers(clock)
+        self._next_scan: Timer | None = None
+        self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed)
+        self._ip = ip_address(split_address(address)[0]).packed
+        self._build()
+        control.attach(name, self.server, self._tasks)
+
+    def _build(self) -> None:
+        """A broker without data."""
+        config = self._config
+        self.topics = TopicTable(config.cluster, self.name, config.auto_create_topics, self._forget_topic)
+        self.store = MessageStore((self._ip, 0), self._clock.now_ms, config.max_bytes)
+        self.clients = ClientTable(self.topics, self._clock, config.client_expiry)
+        self.offsets = OffsetTable(self.store, self.topics, self.clients)
+        self.locks = QueueLocks(self._clock, config.lock_expiry)
+        intake = Intake(self.store, self._timers, self._clock, config.delay_levels)
+        unique_ids = UniqueIdGenerator(self._ip, os.getpid(), random.getrandbits(32))
+        self.sends = Sends(self.name, config.cluster, self.store, intake, self.topics, self.clients, self.locks, unique_ids)
+        self.pulls = Pulls(self.store, self.topics, self.clients, self.offsets, self._timers)
+        self.store.on_arrival = self.pulls.arrived
+        parts = (self.topics, self.clients, self.offsets, self.locks, self.sends, self.pulls)
+        self.server.handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
+
+    @property
+    def address(self) -> str:
+        """``host:port``; the port is known once it was started."""
+        return self.server.address
+
+    @property
+    def topic_configs(self) -> Mapping[str, TopicConfig]:
+        """Its topics."""
+        return self.topics.configs
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        return self.server.running
+
+    def start(self) -> None:
+        """Listen and register; does nothing when it runs."""
+        if self.running:
+            return
+        self.server.start()
+        self.store.store_host = (self._ip, split_address(self.address)[1])
+        self._tasks.loop("timers", self._timers.loop)
+        self._tasks.loop("long polls", self.pulls.loop)
+        self._scan()
+        self._namesrv.register(self)
+
+    def stop(self, *, keep_data: bool = True) -> None:
+        """End everything; blocks until its greenlets have ended.
+
+        :param keep_data: whether topics, messages and offsets are there when it is started again.
+        """
+        self._namesrv.unregister(self)
+        self.server.stop()
+        self._tasks.kill()
+        if self._next_scan is not None:
+            self._next_scan.cancel()
+        self.clients.forget_all()
+        if not keep_data:
+            self._timers.clear()
+            self._build()
+
+    def _scan(self) -> None:
+        self.clients.expire()
+        self._next_scan = self._timers.after(_EXPIRY_SCAN_INTERVAL, self._scan)
+
+    def _closed(self, channel: Channel) -> None:
+        self.clients.closed(channel)
+        self.pulls.closed(channel)
+
+    def _forget_topic(self, topic: str) -> None:
+        self.store.forget_topic(topic)
+        self.offsets.forget_topic(topic)

@@ -1,0 +1,166 @@
+"""The name server: routes of all topics, from the brokers that run.
+
+Source: Apache RocketMQ 5.3.3, module namesrv, classes ``ClientRequestProcessor``, ``DefaultRequestProcessor``,
+``RouteInfoManager``, ``KVConfigManager``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from grocketmq.codes import STANDARD_JSON_VERSION, RequestCode, ResponseCode
+from grocketmq.embedded.answers import success
+from grocketmq.embedded.control import Control
+from grocketmq.model.route import MASTER_ID, BrokerData, QueueData, TopicRouteData
+from grocketmq.remoting.server import Channel, Handler, Refused, RemotingServer
+from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.wire import bodies, headers
+from grocketmq.wire.bodies import ClusterInfo, TopicConfig, TopicList
+from grocketmq.wire.command import RemotingCommand
+
+__all__ = ["NameServer", "RegisteredBroker"]
+
+#: Under it operators keep the order of ordered topics' queues.
+_ORDER_CONFIG = "ORDER_TOPIC_CONFIG"
+
+
+class RegisteredBroker(Protocol):
+    """What the name server knows of a broker."""
+
+    @property
+    def name(self) -> str:
+        """The broker's name."""
+
+    @property
+    def cluster(self) -> str:
+        """The name of its cluster."""
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+
+    @property
+    def topic_configs(self) -> Mapping[str, TopicConfig]:
+        """Its topics, always as they are now."""
+
+
+class NameServer:
+    """A name server that the brokers of its process register with directly.
+
+    :param address: ``host:port`` to listen on; port 0 lets the system choose.
+    :param control: sees all requests first.
+    """
+
+    def __init__(self, address: str, control: Control) -> None:
+        #: By broker name.
+        self.brokers: dict[str, RegisteredBroker] = {}
+        #: namespace -> key -> value.
+        self.kv_config: dict[str, dict[str, str]] = {}
+        self._tasks = TaskGroup("embedded name server")
+        self.server = RemotingServer(address, self._handlers(), self._tasks)
+        control.attach("namesrv", self.server, self._tasks)
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return self.server.address
+
+    def start(self) -> None:
+        """Listen; blocks only as long as the system takes to bind."""
+        self.server.start()
+
+    def stop(self) -> None:
+        """Close the listener and all connections; what brokers registered stays, as they would register again."""
+        self.server.stop()
+        self._tasks.kill()
+
+    def register(self, broker: RegisteredBroker) -> None:
+        """Take a broker into the routes; never blocks."""
+        self.brokers[broker.name] = broker
+
+    def unregister(self, broker: RegisteredBroker) -> None:
+        """Take a broker out of the routes; never blocks."""
+        if self.brokers.get(broker.name) is broker:
+            del self.brokers[broker.name]
+
+    def route(self, topic: str) -> TopicRouteData | None:
+        """A topic's route, None when no broker has it; never blocks."""
+        queues, brokers = [], []
+        for broker in self.brokers.values():
+            config = broker.topic_configs.get(topic)
+            if config is not None:
+                queues.append(
+                    QueueData(
+                        broker.name,
+                        config.read_queue_nums,
+                        config.write_queue_nums,
+                        config.perm,
+                        config.topic_sys_flag,
+                    )
+                )
+                brokers.append(_broker_data(broker))
+        if not queues:
+            return None
+        order = self.kv_config.get(_ORDER_CONFIG, {}).get(topic)
+        return TopicRouteData(tuple(queues), tuple(brokers), order)
+
+    def _handlers(self) -> dict[int, Handler]:
+        return {
+            RequestCode.GET_ROUTEINFO_BY_TOPIC: self._route,
+            RequestCode.GET_BROKER_CLUSTER_INFO: self._cluster_info,
+            RequestCode.GET_ALL_TOPIC_LIST_FROM_NAMESERVER: self._topic_list,
+            RequestCode.GET_TOPICS_BY_CLUSTER: self._topics_by_cluster,
+            RequestCode.PUT_KV_CONFIG: self._put_kv,
+            RequestCode.GET_KV_CONFIG: self._get_kv,
+            RequestCode.DELETE_KV_CONFIG: self._delete_kv,
+        }
+
+    def _route(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        header = headers.GetRouteInfoRequestHeader.parse(request.ext_fields)
+        route = self.route(header.topic)
+        if route is None:
+            remark = f"No topic route info in name server for the topic: {header.topic}"
+            raise Refused(ResponseCode.TOPIC_NOT_EXIST, remark)
+        strict = request.version >= STANDARD_JSON_VERSION or header.accept_standard_json_only
+        return success(request, body=bodies.TOPIC_ROUTE.encode(route, object_keys=not strict))
+
+    def _cluster_info(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        clusters: dict[str, tuple[str, ...]] = {}
+        for broker in self.brokers.values():
+            clusters[broker.cluster] = (*clusters.get(broker.cluster, ()), broker.name)
+        table = {broker.name: _broker_data(broker) for broker in self.brokers.values()}
+        return success(request, body=bodies.CLUSTER_INFO.encode(ClusterInfo(table, clusters), object_keys=True))
+
+    def _topic_list(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        return success(request, body=bodies.TOPIC_LIST.encode(TopicList(self._topics(None))))
+
+    def _topics_by_cluster(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        cluster = headers.GetTopicsByClusterRequestHeader.parse(request.ext_fields).cluster
+        return success(request, body=bodies.TOPIC_LIST.encode(TopicList(self._topics(cluster))))
+
+    def _topics(self, cluster: str | None) -> tuple[str, ...]:
+        brokers = [broker for broker in self.brokers.values() if cluster in (None, broker.cluster)]
+        return tuple(dict.fromkeys(topic for broker in brokers for topic in broker.topic_configs))
+
+    def _put_kv(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        header = headers.PutKVConfigRequestHeader.parse(request.ext_fields)
+        self.kv_config.setdefault(header.namespace, {})[header.key] = header.value
+        return success(request)
+
+    def _get_kv(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        header = headers.GetKVConfigRequestHeader.parse(request.ext_fields)
+        value = self.kv_config.get(header.namespace, {}).get(header.key)
+        if value is None:
+            remark = f"No config item, Namespace: {header.namespace} Key: {header.key}"
+            raise Refused(ResponseCode.QUERY_NOT_FOUND, remark)
+        return success(request, headers.GetKVConfigResponseHeader(value=value))
+
+    def _delete_kv(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        header = headers.DeleteKVConfigRequestHeader.parse(request.ext_fields)
+        self.kv_config.get(header.namespace, {}).pop(header.key, None)
+        return success(request)
+
+
+def _broker_data(broker: RegisteredBroker) -> BrokerData:
+    return BrokerData(broker.name, {MASTER_ID: broker.address}, broker.cluster)

@@ -1,0 +1,240 @@
+"""Pulls, and those that wait for messages.
+
+Source: Apache RocketMQ 5.3.3, module broker, classes ``PullMessageProcessor``, ``DefaultPullMessageResultHandler``,
+``PullRequestHoldService``; module store, class ``DefaultMessageStore``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from gevent.event import Event
+
+from grocketmq.codes import RequestCode, ResponseCode
+from grocketmq.embedded.clients import ClientTable
+from grocketmq.embedded.clock import Timer, Timers
+from grocketmq.embedded.offsets import OffsetTable
+from grocketmq.embedded.store import GetStatus, Got, MessageStore
+from grocketmq.embedded.topics import TopicTable
+from grocketmq.errors import ConfigError
+from grocketmq.model.route import MASTER_ID, Permission
+from grocketmq.model.subscription import SubscriptionData, subscription
+from grocketmq.remoting.server import Channel, Handler, Refused
+from grocketmq.wire import headers
+from grocketmq.wire.bodies import SubscriptionGroupConfig, TopicConfig
+from grocketmq.wire.command import RemotingCommand
+from grocketmq.wire.flags import PullSysFlag
+
+__all__ = ["Pulls"]
+
+#: What a broker gives in one answer while messages are in memory, whatever the client asks for.
+MAX_MESSAGES = 32
+MAX_BYTES = 256 * 1024
+#: Pulls that one connection may have waiting; beyond them an answer without messages comes at once.
+MAX_HELD = 10_000
+
+_CODES = {
+    GetStatus.FOUND: ResponseCode.SUCCESS,
+    GetStatus.NO_MATCHED: ResponseCode.PULL_RETRY_IMMEDIATELY,
+    GetStatus.OVERFLOW_ONE: ResponseCode.PULL_NOT_FOUND,
+    GetStatus.OVERFLOW_BADLY: ResponseCode.PULL_OFFSET_MOVED,
+    GetStatus.TOO_SMALL: ResponseCode.PULL_OFFSET_MOVED,
+    GetStatus.RESET: ResponseCode.PULL_OFFSET_MOVED,
+}
+_TOPIC_FORBIDDEN, _GROUP_FORBIDDEN, _BROADCASTING_FORBIDDEN = "3", "2", "4"
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A pull that waits.
+
+    :param checked: up to here the queue holds nothing it wants.
+    """
+
+    request: RemotingCommand
+    channel: Channel
+    key: tuple[str, int]
+    wanted: frozenset[int] | None
+    checked: int
+    timer: Timer | None = None
+
+
+class Pulls:
+    """Answers pulls, at once or when there is something.
+
+    :param store: the broker's messages.
+    :param topics: its topics.
+    :param clients: its clients and their subscriptions.
+    :param offsets: its offsets.
+    :param timers: end long polls.
+    """
+
+    def __init__(
+        self, store: MessageStore, topics: TopicTable, clients: ClientTable, offsets: OffsetTable, timers: Timers
+    ) -> None:
+        self._store = store
+        self._topics = topics
+        self._clients = clients
+        self._offsets = offsets
+        self._timers = timers
+        self._held: dict[tuple[str, int], list[_Held]] = {}
+        self._held_by: Counter[Channel] = Counter()
+        self._arrived: set[tuple[str, int]] = set()
+        self._wake = Event()
+
+    def handlers(self) -> dict[int, Handler]:
+        """The requests it serves."""
+        return {RequestCode.PULL_MESSAGE: self._pull, RequestCode.LITE_PULL_MESSAGE: self._pull}
+
+    def arrived(self, key: tuple[str, int]) -> None:
+        """A message was put to a queue; never blocks."""
+        if key in self._held:
+            self._arrived.add(key)
+            self._wake.set()
+
+    def loop(self) -> None:
+        """Answers waiting pulls when messages arrive; what its greenlet runs, for ever."""
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            arrived, self._arrived = self._arrived, set()
+            for key in arrived:
+                queue = self._store.queue(*key)
+                for held in list(self._held.get(key, ())):
+                    if queue.holds(held.wanted, held.checked):
+                        self._release(held)
+                    else:
+                        held.checked = queue.max_offset
+
+    def closed(self, channel: Channel) -> None:
+        """A connection has ended; never blocks."""
+        if channel in self._held_by:
+            for held in [held for waiting in self._held.values() for held in waiting if held.channel is channel]:
+                self._let_go(held)
+
+    def held(self) -> int:
+        """How many pulls wait."""
+        return self._held_by.total()
+
+    def _pull(self, request: RemotingCommand, channel: Channel) -> RemotingCommand | None:
+        return self._answer(request, channel, may_hold=True)
+
+    def _answer(self, request: RemotingCommand, channel: Channel, *, may_hold: bool) -> RemotingCommand | None:
+        header = headers.PullMessageRequestHeader.parse(request.ext_fields)
+        group = self._clients.group_config(header.consumer_group)
+        config = self._check(header, group)
+        subscribed = self._subscription(header, group)
+        wanted = frozenset(subscribed.codes) if subscribed.codes and not subscribed.class_filter_mode else None
+        got = self._get(header, wanted)
+        if may_hold and header.sys_flag & PullSysFlag.COMMIT_OFFSET:
+            self._offsets.offsets[header.consumer_group, header.topic, header.queue_id] = header.commit_offset
+        code = _CODES.get(got.status)
+        if code is None:  # an empty queue
+            code = ResponseCode.PULL_OFFSET_MOVED if header.queue_offset else ResponseCode.PULL_NOT_FOUND
+        holds = may_hold and header.sys_flag & PullSysFlag.SUSPEND and self._held_by[channel] < MAX_HELD
+        if code == ResponseCode.PULL_NOT_FOUND and holds:
+            self._hold(request, channel, header, wanted)
+            return None
+        answer = headers.PullMessageResponseHeader(
+            suggest_which_broker_id=MASTER_ID,
+            next_begin_offset=got.next_offset,
+            min_offset=got.min_offset,
+            max_offset=got.max_offset,
+            topic_sys_flag=config.topic_sys_flag,
+            group_sys_flag=group.group_sys_flag,
+        )
+        body = b"".join(got.frames) if got.frames else None
+        return RemotingCommand.response_to(request, code, got.status.value, answer.to_ext(), body)
+
+    def _check(self, header: headers.PullMessageRequestHeader, group: SubscriptionGroupConfig) -> TopicConfig:
+        """Refuse what may not be pulled."""
+        if not group.consume_enable:
+            remark = f"subscription group no permission, {header.consumer_group}"
+            raise Refused(ResponseCode.NO_PERMISSION, remark, {"forbiddenType": _GROUP_FORBIDDEN})
+        config = self._topics.get(header.topic)
+        if config is None:
+            raise Refused(ResponseCode.TOPIC_NOT_EXIST, f"topic[{header.topic}] not exist, apply first please!", {})
+        if not config.perm & Permission.READ:
+            remark = f"the topic[{header.topic}] pulling message is forbidden"
+            raise Refused(ResponseCode.NO_PERMISSION, remark, {"forbiddenType": _TOPIC_FORBIDDEN})
+        if not 0 <= header.queue_id < config.read_queue_nums:
+            remark = (
+                f"queueId[{header.queue_id}] is illegal, topic:[{header.topic}] "
+                f"topicConfig.readQueueNums:[{config.read_queue_nums}]"
+            )
+            raise Refused(ResponseCode.INVALID_PARAMETER, remark, {})
+        return config
+
+    def _subscription(self, header: headers.PullMessageRequestHeader, config: SubscriptionGroupConfig) -> SubscriptionData:
+        """What the group wants of the topic: as the request says, or else as its last heartbeat said."""
+        if header.sys_flag & PullSysFlag.SUBSCRIPTION:
+            _check_type(header.expression_type)
+            try:
+                return subscription(header.topic, header.subscription)
+            except ConfigError as error:
+                remark = "parse the consumer's subscription failed"
+                raise Refused(ResponseCode.SUBSCRIPTION_PARSE_FAILED, remark, {}) from error
+        group = self._clients.consumers.get(header.consumer_group)
+        if group is None:
+            raise Refused(ResponseCode.SUBSCRIPTION_NOT_EXIST, "the consumer's group info not exist", {})
+        if group.broadcasting and not config.consume_broadcast_enable:
+            remark = f"the consumer group[{group.name}] can not consume by broadcast way"
+            raise Refused(ResponseCode.NO_PERMISSION, remark, {"forbiddenType": _BROADCASTING_FORBIDDEN})
+        subscribed = group.subscriptions.get(header.topic)
+        if subscribed is None:
+            raise Refused(ResponseCode.SUBSCRIPTION_NOT_EXIST, "the consumer's subscription not exist", {})
+        if subscribed.sub_version < header.sub_version:
+            raise Refused(ResponseCode.SUBSCRIPTION_NOT_LATEST, "the consumer's subscription not latest", {})
+        _check_type(subscribed.expression_type)
+        return subscribed
+
+    def _get(self, header: headers.PullMessageRequestHeader, wanted: frozenset[int] | None) -> Got:
+        queue = self._store.queue(header.topic, header.queue_id)
+        reset = self._offsets.take_reset(header.consumer_group, header.topic, header.queue_id)
+        if reset is not None:
+            return Got(GetStatus.RESET, reset, queue.min_offset, queue.max_offset, [])
+        return queue.get(header.queue_offset, min(header.max_msg_nums, MAX_MESSAGES), MAX_BYTES, wanted)
+
+    # -- waiting -------------------------------------------------------------------------------------------------------------
+
+    def _hold(
+        self,
+        request: RemotingCommand,
+        channel: Channel,
+        header: headers.PullMessageRequestHeader,
+        wanted: frozenset[int] | None,
+    ) -> None:
+        key = (header.topic, header.queue_id)
+        held = _Held(request, channel, key, wanted, header.queue_offset)
+        held.timer = self._timers.after(header.suspend_timeout_millis / 1000, self._release, held)
+        self._held.setdefault(key, []).append(held)
+        self._held_by[channel] += 1
+
+    def _release(self, held: _Held) -> None:
+        """Answer a pull that waited, with whatever there is."""
+        self._let_go(held)
+        try:
+            answer = self._answer(held.request, held.channel, may_hold=False)
+        except Refused as refused:
+            answer = RemotingCommand.response_to(held.request, refused.code, refused.remark, refused.ext_fields)
+        if answer is not None:
+            held.channel.reply(answer)
+
+    def _let_go(self, held: _Held) -> None:
+        if held.timer is not None:
+            held.timer.cancel()
+        waiting = self._held[held.key]
+        waiting.remove(held)
+        if not waiting:
+            del self._held[held.key]
+        self._held_by[held.channel] -= 1
+        if not self._held_by[held.channel]:
+            del self._held_by[held.channel]
+
+
+def _check_type(expression_type: str | None) -> None:
+    """Refuse filters by property, as brokers do unless they are configured otherwise."""
+    if expression_type not in (None, "", "TAG"):
+        remark = f"The broker does not support consumer to filter message by {expression_type}"
+        raise Refused(ResponseCode.SYSTEM_ERROR, remark, {})

@@ -1,0 +1,1 @@
+"""Tests against real RocketMQ brokers, started from the released jars."""

@@ -1,0 +1,211 @@
+"""grocketmq's clients as the tests here use them, in this process and in one that can be killed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+from gevent.fileobject import FileObject
+
+from grocketmq import ConsumeContext, ConsumeFromWhere, ConsumeStatus, Message, MessageExt, MessageQueue, Producer, PushConsumer
+from grocketmq.errors import QueryNotFoundError
+from tests.helpers import wait_for
+from tests.meta.source import ROOT
+
+from .cluster import RealCluster, remoting_request
+
+#: Seconds for messages to arrive, on a machine that has other things to do.
+ARRIVAL = 60.0
+
+_instances = itertools.count(1)
+
+
+class Inbox:
+    """A listener that keeps what it is given, in the order it came.
+
+    :param fail_times: fail a message until it was given back so often.
+    :param before: called with each message before it is kept; may block.
+    """
+
+    def __init__(self, fail_times: int = 0, before: Callable[[MessageExt], object] = lambda message: None) -> None:
+        self.messages: list[MessageExt] = []
+        self._fail_times = fail_times
+        self._before = before
+
+    def __call__(self, msgs: list[MessageExt], context: ConsumeContext) -> ConsumeStatus:
+        for message in msgs:
+            self._before(message)
+            self.messages.append(message)
+        failed = any(message.reconsume_times < self._fail_times for message in msgs)
+        return ConsumeStatus.RECONSUME_LATER if failed else ConsumeStatus.SUCCESS
+
+    @property
+    def bodies(self) -> list[bytes]:
+        """The bodies of :attr:`messages`."""
+        return [message.body for message in self.messages]
+
+    def wait(self, count: int, timeout: float = ARRIVAL) -> list[MessageExt]:
+        """Wait for at least ``count`` messages, and return all there are."""
+        wait_for(lambda: len(self.messages) >= count, timeout, f"{count} messages, {len(self.messages)} so far")
+        return self.messages
+
+    def wait_for_bodies(self, bodies: Iterable[bytes], timeout: float = ARRIVAL) -> None:
+        """Wait until each of these bodies has come at least once."""
+        wanted = set(bodies)
+        wait_for(lambda: not wanted.difference(self.bodies), timeout, f"all of {len(wanted)} bodies")
+
+
+def new_consumer(
+    cluster: RealCluster, group: str, topic: str, listener: Callable[..., object], *, expression: str = "*", **options: Any
+) -> PushConsumer:
+    """A consumer that begins at the first offset, with an instance of its own; not started."""
+    options.setdefault("consume_from", ConsumeFromWhere.FIRST_OFFSET)
+    options.setdefault("instance_name", f"test-{next(_instances)}")
+    consumer = PushConsumer(group, namesrv=cluster.namesrv, **options)
+    consumer.subscribe(topic, expression)
+    consumer.register_listener(listener)
+    return consumer
+
+
+@contextmanager
+def consuming(
+    cluster: RealCluster, group: str, topic: str, listener: Callable[..., object], *, expression: str = "*", **options: Any
+) -> Iterator[PushConsumer]:
+    """A running :func:`new_consumer`."""
+    consumer = new_consumer(cluster, group, topic, listener, expression=expression, **options)
+    consumer.start()
+    try:
+        yield consumer
+    finally:
+        consumer.shutdown()
+
+
+def producing(cluster: RealCluster, group: str = "test_producer", **options: Any) -> Producer:
+    """A producer with an instance of its own and some patience, to be used as a context manager."""
+    options.setdefault("send_timeout", 20.0)
+    options.setdefault("instance_name", f"test-{next(_instances)}")
+    return Producer(group, namesrv=cluster.namesrv, **options)
+
+
+def send_bodies(producer: Producer, topic: str, bodies: Iterable[bytes], queue: MessageQueue | None = None) -> None:
+    """Send a message per body, one after the other."""
+    for body in bodies:
+        producer.send(Message(topic, body), queue=queue)
+
+
+def numbered(prefix: str, count: int) -> list[bytes]:
+    """``count`` bodies that no other prefix has."""
+    return [f"{prefix} {number}".encode() for number in range(count)]
+
+
+def all_queues(cluster: RealCluster, topic: str, queues: int = 4) -> set[tuple[str, str, int]]:
+    """The queues of a topic that ``cluster.create_topic`` made."""
+    return {(topic, name, number) for name in cluster.broker_names for number in range(queues)}
+
+
+def assigned(consumer: PushConsumer) -> set[tuple[str, str, int]]:
+    """A consumer's queues, as ``JavaConsumer.assigned`` tells them."""
+    return {(queue.topic, queue.broker_name, queue.queue_id) for queue in consumer.queues()}
+
+
+def stored_offset(client: Producer | PushConsumer, group: str, queue: MessageQueue) -> int | None:
+    """The offset that a queue's broker has for a group."""
+    instance = client._instance
+    address = instance.routes.master(queue.broker_name)
+    assert address is not None
+    try:
+        return instance.api.query_offset(address, group, queue)
+    except QueryNotFoundError:
+        return None
+
+
+def store_offset(client: Producer | PushConsumer, group: str, queue: MessageQueue, offset: int) -> None:
+    """Give a group an offset that it has not reached."""
+    instance = client._instance
+    address = instance.routes.master(queue.broker_name)
+    assert address is not None
+    instance.api.update_offset(address, group, queue, offset, oneway=False)
+
+
+@contextmanager
+def broker_config(cluster: RealCluster, setting: str, value: object, usual: object) -> Iterator[None]:
+    """Change a setting of all brokers while they run."""
+
+    def change(to: object) -> None:
+        for name in cluster.broker_names:
+            code, _ = remoting_request(cluster.broker_address(name), 25, body=f"{setting}={to}".encode(), timeout=10.0)
+            assert code == 0
+
+    change(value)
+    try:
+        yield
+    finally:
+        change(usual)
+
+
+class Member:
+    """A consumer of a group in a process of its own, which can be killed; it collects what its listener got.
+
+    Blocks until its consumer has started.
+    """
+
+    def __init__(self, cluster: RealCluster, group: str, topic: str) -> None:
+        self.bodies: list[bytes] = []
+        self._queues: set[tuple[str, str, int]] = set()
+        self._started = False
+        stdout, child_stdout = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.broker.member", cluster.namesrv, group, topic],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=child_stdout,
+            )
+        finally:
+            os.close(child_stdout)
+        self._lines = FileObject(stdout, "rb")
+        self._reader = gevent.spawn(self._read)
+        wait_for(lambda: self._started or self._process.poll() is not None, ARRIVAL, "the member's consumer has started")
+        assert self._started, "the member ended at once"
+
+    def __enter__(self) -> Member:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def assigned(self) -> set[tuple[str, str, int]]:
+        """The queues it has now, as ``JavaConsumer.assigned`` tells them."""
+        return set() if self._process.poll() is not None else self._queues
+
+    def stop(self) -> None:
+        """Have it shut down in order."""
+        self._process.terminate()
+        self._reap()
+
+    def kill(self) -> None:
+        """``kill -9``; whatever its listener got is in ``bodies`` all the same."""
+        self._process.kill()
+        self._reap()
+
+    def _reap(self) -> None:
+        wait_for(lambda: self._process.poll() is not None, ARRIVAL, "the member has ended")
+        self._reader.join(ARRIVAL)
+        self._lines.close()
+
+    def _read(self) -> None:
+        for line in self._lines:
+            told = json.loads(line)
+            if "body" in told:
+                self.bodies.append(b64decode(told["body"]))
+            else:
+                self._started = True
+                self._queues = {tuple(queue) for queue in told["queues"]}

@@ -1,0 +1,311 @@
+import com.alibaba.fastjson.JSON;
+import com.alibaba.fastjson.JSONArray;
+import com.alibaba.fastjson.JSONObject;
+import com.alibaba.fastjson.serializer.SerializerFeature;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.lang.reflect.Method;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.selector.SelectMessageQueueByHash;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageClientExt;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageQueue;
+
+/**
+ * Official producers and consumers, many in one JVM, for the tests of the Python client.
+ *
+ * One JSON object per line each way. In: {"id", "command", and the command's arguments}. Out: {"id", "result"} or
+ * {"id", "error"} for a command, {"consumer", "message"} for a message that a consumer got. Ends with its input.
+ */
+public class Driver {
+    private interface Command {
+        Object run(JSONObject arguments) throws Exception;
+    }
+
+    private final String namesrv;
+    private final PrintStream out;
+    private final Map<String, Command> commands = new HashMap<>();
+    private final Map<String, DefaultMQProducer> producers = new HashMap<>();
+    private final Map<String, DefaultMQPushConsumer> consumers = new ConcurrentHashMap<>();
+
+    private Driver(String namesrv, PrintStream out) {
+        this.namesrv = namesrv;
+        this.out = out;
+        commands.put("send", this::send);
+        commands.put("consume", this::consume);
+        commands.put("stop", this::stop);
+        commands.put("assigned", this::assigned);
+    }
+
+    public static void main(String[] args) throws Exception {
+        PrintStream out = new PrintStream(System.out, false, "UTF-8");
+        System.setOut(System.err); // whatever a library prints is not an answer
+        new Driver(args[0], out).serve();
+        System.exit(0);
+    }
+
+    private void serve() throws Exception {
+        ExecutorService workers = Executors.newCachedThreadPool();
+        BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            JSONObject request = JSON.parseObject(line);
+            workers.execute(() -> answer(request));
+        }
+    }
+
+    private void answer(JSONObject request) {
+        JSONObject answer = new JSONObject(true);
+        answer.put("id", request.get("id"));
+        try {
+            answer.put("result", commands.get(request.getString("command")).run(request));
+        } catch (Throwable error) {
+            error.printStackTrace();
+            answer.put("error", error.toString());
+        }
+        print(answer);
+    }
+
+    private void print(JSONObject line) {
+        // Escaped to ASCII, so that no text can be spoilt on its way.
+        String text = JSON.toJSONString(line, SerializerFeature.BrowserCompatible,
+            SerializerFeature.WriteMapNullValue, SerializerFeature.DisableCircularReferenceDetect);
+        synchronized (out) {
+            out.println(text);
+            out.flush();
+        }
+    }
+
+    // -- producing
+
+    private Object send(JSONObject arguments) throws Exception {
+        DefaultMQProducer producer = producer(arguments);
+        List<Message> messages = new ArrayList<>();
+        for (Object body : arguments.getJSONArray("bodies")) {
+            messages.add(message(arguments, (String) body));
+        }
+        JSONArray results = new JSONArray();
+        if (arguments.getBooleanValue("batch")) {
+            results.add(result(producer.send(messages)));
+            return results;
+        }
+        for (Message message : messages) {
+            results.add(sendOne(producer, message, arguments));
+        }
+        return results;
+    }
+
+    private Object sendOne(DefaultMQProducer producer, Message message, JSONObject arguments) throws Exception {
+        JSONObject queue = arguments.getJSONObject("queue");
+        if (arguments.getBooleanValue("oneway")) {
+            producer.sendOneway(message);
+            return null;
+        }
+        if (queue != null) {
+            return result(producer.send(message, new MessageQueue(
+                message.getTopic(), queue.getString("broker_name"), queue.getIntValue("queue_id"))));
+        }
+        if (arguments.containsKey("hash_key")) {
+            return result(producer.send(message, new SelectMessageQueueByHash(), arguments.getString("hash_key")));
+        }
+        return result(producer.send(message));
+    }
+
+    private Message message(JSONObject arguments, String body) {
+        Message message = new Message(arguments.getString("topic"), Base64.getDecoder().decode(body));
+        if (arguments.containsKey("tags")) {
+            message.setTags(arguments.getString("tags"));
+        }
+        if (arguments.containsKey("keys")) {
+            message.setKeys(arguments.getString("keys"));
+        }
+        JSONObject properties = arguments.getJSONObject("properties");
+        if (properties != null) {
+            properties.forEach((name, value) -> message.putUserProperty(name, (String) value));
+        }
+        if (arguments.containsKey("delay_level")) {
+            message.setDelayTimeLevel(arguments.getIntValue("delay_level"));
+        }
+        return message;
+    }
+
+    private synchronized DefaultMQProducer producer(JSONObject arguments) throws Exception {
+        String group = arguments.getString("group");
+        Integer compressOver = arguments.getInteger("compress_over");
+        String compressType = arguments.getString("compress_type");
+        String key = group + "/" + compressOver + "/" + compressType;
+        DefaultMQProducer producer = producers.get(key);
+        if (producer == null) {
+            producer = new DefaultMQProducer(group);
+            producer.setNamesrvAddr(namesrv);
+            producer.setInstanceName("driver-producer-" + producers.size());
+            producer.setSendMsgTimeout(10000);
+            if (compressOver != null) {
+                producer.setCompressMsgBodyOverHowmuch(compressOver);
+            }
+            if (compressType != null) {
+                setEnum(producer, "setCompressType", compressType);
+            }
+            producer.start();
+            producers.put(key, producer);
+        }
+        return producer;
+    }
+
+    private static JSONObject result(SendResult sent) {
+        JSONObject result = new JSONObject();
+        result.put("status", sent.getSendStatus().name());
+        result.put("msg_id", sent.getMsgId());
+        result.put("offset_msg_id", sent.getOffsetMsgId());
+        result.put("broker_name", sent.getMessageQueue().getBrokerName());
+        result.put("queue_id", sent.getMessageQueue().getQueueId());
+        result.put("queue_offset", sent.getQueueOffset());
+        return result;
+    }
+
+    // -- consuming
+
+    private Object consume(JSONObject arguments) throws Exception {
+        String handle = arguments.getString("consumer");
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(arguments.getString("group"));
+        consumer.setNamesrvAddr(namesrv);
+        consumer.setInstanceName("driver-" + handle);
+        consumer.setConsumeFromWhere(ConsumeFromWhere.valueOf(arguments.getString("consume_from")));
+        if (arguments.containsKey("timestamp")) {
+            consumer.setConsumeTimestamp(arguments.getString("timestamp"));
+        }
+        if (arguments.getBooleanValue("broadcasting")) {
+            setEnum(consumer, "setMessageModel", "BROADCASTING");
+        }
+        if (arguments.getBooleanValue("pop")) {
+            // Releases before 5 do not have it.
+            DefaultMQPushConsumer.class.getMethod("setClientRebalance", boolean.class).invoke(consumer, false);
+        }
+        if (arguments.containsKey("threads")) {
+            consumer.setConsumeThreadMin(arguments.getIntValue("threads"));
+            consumer.setConsumeThreadMax(arguments.getIntValue("threads"));
+        }
+        if (arguments.containsKey("max_reconsume_times")) {
+            consumer.setMaxReconsumeTimes(arguments.getIntValue("max_reconsume_times"));
+        }
+        if (arguments.containsKey("batch_size")) {
+            consumer.setConsumeMessageBatchMaxSize(arguments.getIntValue("batch_size"));
+        }
+        if (arguments.containsKey("sql")) {
+            consumer.subscribe(arguments.getString("topic"), MessageSelector.bySql(arguments.getString("sql")));
+        } else {
+            consumer.subscribe(arguments.getString("topic"), arguments.getString("expression"));
+        }
+        register(consumer, handle, arguments);
+        consumer.start();
+        consumers.put(handle, consumer);
+        return handle;
+    }
+
+    private void register(DefaultMQPushConsumer consumer, String handle, JSONObject arguments) {
+        int failures = arguments.getIntValue("fail_times");
+        long pause = arguments.getLongValue("pause_ms");
+        if (arguments.getBooleanValue("orderly")) {
+            consumer.registerMessageListener((MessageListenerOrderly) (messages, context) ->
+                take(handle, messages, failures, pause)
+                    ? ConsumeOrderlyStatus.SUCCESS : ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT);
+        } else {
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) ->
+                take(handle, messages, failures, pause)
+                    ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER);
+        }
+    }
+
+    private boolean take(String handle, List<MessageExt> messages, int failures, long pause) {
+        boolean success = true;
+        for (MessageExt message : messages) {
+            JSONObject line = new JSONObject(true);
+            line.put("consumer", handle);
+            line.put("message", describe(message));
+            print(line);
+            success &= message.getReconsumeTimes() >= failures;
+        }
+        try {
+            Thread.sleep(pause);
+        } catch (InterruptedException interrupted) {
+            return false;
+        }
+        return success;
+    }
+
+    private static JSONObject describe(MessageExt message) {
+        JSONObject line = new JSONObject(true);
+        line.put("topic", message.getTopic());
+        line.put("msg_id", message.getMsgId());
+        line.put("offset_msg_id", message instanceof MessageClientExt
+            ? ((MessageClientExt) message).getOffsetMsgId() : null);
+        line.put("body", Base64.getEncoder().encodeToString(message.getBody()));
+        line.put("tags", message.getTags());
+        line.put("keys", message.getKeys());
+        line.put("properties", message.getProperties());
+        line.put("broker_name", message.getBrokerName());
+        line.put("queue_id", message.getQueueId());
+        line.put("queue_offset", message.getQueueOffset());
+        line.put("reconsume_times", message.getReconsumeTimes());
+        line.put("sys_flag", message.getSysFlag());
+        line.put("born_timestamp", message.getBornTimestamp());
+        line.put("store_timestamp", message.getStoreTimestamp());
+        return line;
+    }
+
+    /** For setters that only some releases have, and for enums whose package differs between releases. */
+    @SuppressWarnings({"unchecked", "rawtypes"})
+    private static void setEnum(Object client, String setter, String name) throws Exception {
+        boolean found = false;
+        for (Method method : client.getClass().getMethods()) {
+            if (method.getName().equals(setter)) {
+                method.invoke(client, Enum.valueOf((Class) method.getParameterTypes()[0], name));
+                found = true;
+            }
+        }
+        if (!found) {
+            throw new UnsupportedOperationException("this release has no " + setter);
+        }
+    }
+
+    private Object stop(JSONObject arguments) {
+        DefaultMQPushConsumer consumer = consumers.remove(arguments.getString("consumer"));
+        if (consumer != null) {
+            consumer.shutdown();
+        }
+        return consumer != null;
+    }
+
+    private Object assigned(JSONObject arguments) {
+        DefaultMQPushConsumer consumer = consumers.get(arguments.getString("consumer"));
+        JSONArray queues = new JSONArray();
+        consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().forEach((queue, process) -> {
+            if (!process.isDropped()) {
+                JSONArray name = new JSONArray();
+                name.add(queue.getTopic());
+                name.add(queue.getBrokerName());
+                name.add(queue.getQueueId());
+                queues.add(name);
+            }
+        });
+        return queues;
+    }
+}

@@ -1,0 +1,47 @@
+"""Program: a consumer that tells, a JSON object per line, each body its listener gets, and its queues when they change.
+
+``python -m tests.broker.member NAMESRV GROUP TOPIC``; SIGTERM ends it in order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from base64 import b64encode
+
+import gevent
+import gevent.event
+
+from grocketmq import ConsumeFromWhere, MessageExt, PushConsumer
+
+
+def tell(**line: object) -> None:
+    # Straight to the pipe: a listener that has returned has told.
+    os.write(1, json.dumps(line).encode() + b"\n")
+
+
+def listen(msgs: list[MessageExt]) -> None:
+    for message in msgs:
+        tell(body=b64encode(message.body).decode())
+
+
+def main(namesrv: str, group: str, topic: str) -> None:
+    ended = gevent.event.Event()
+    gevent.signal_handler(signal.SIGTERM, ended.set)
+    consumer = PushConsumer(group, namesrv=namesrv, consume_from=ConsumeFromWhere.FIRST_OFFSET)
+    consumer.subscribe(topic)
+    consumer.register_listener(listen)
+    consumer.start()
+    known: object = None
+    while not ended.wait(0.1):
+        queues = sorted([queue.topic, queue.broker_name, queue.queue_id] for queue in consumer.queues())
+        if queues != known:
+            tell(queues=queues)
+            known = queues
+    consumer.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,42 @@
+"""The examples, and what each prints when it worked; shared by the tests on either cluster."""
+
+import re
+
+from tests.meta.source import ROOT
+from tests.programs import Finished, run_program
+
+EXAMPLES = ROOT / "examples"
+
+#: Example -> what its output holds.  In this order: the consumer reads what producer_sync.py sends.
+EXPECTED = {
+    "producer_sync.py": r"(?s)(?:[0-9A-F]{32} is in .*? at offset \d+\s+){10}\Z",
+    "producer_async.py": r"\A1000 stored, 0 failed\s*\Z",
+    "producer_oneway.py": r"\A1000 sent, 1000 stored\s*\Z",
+    "producer_ordered.py": r"(?s)\Aorder-1: .*order-2: .*order-3: ",
+    "producer_batch.py": r"(?s)\A\d+ messages are in .* from offset \d+ on",
+    "push_consumer.py": r"order-9: order 9 \(created, region eu\)",
+    "pull_consumer.py": r"(?s)order-9: order 9 \(\S+, queue \d+, offset \d+\).*\d+ messages read",
+    "lite_pull_consumer.py": r"(?s)\d of \d+ queues of example_orders are read here.*order-9: order 9",
+    "client_manager.py": r"booked \[0, 1, 2, 3, 4, 5, 6, 7\]; delivered again \[5[,\]]",
+    "pop_consumer.py": r"\A\d{3,} messages consumed by 2 consumers of one group",
+    "simple_consumer.py": r"\A1\d jobs done, [1-9]\d* of them at the second try",
+}
+#: Those that need POP, which the embedded cluster does not have.
+NEEDS_POP = {"pop_consumer.py", "simple_consumer.py"}
+#: Another example that must have run before.
+AFTER = dict.fromkeys(("push_consumer.py", "pull_consumer.py", "lite_pull_consumer.py"), "producer_sync.py")
+
+
+def run_example(name: str, namesrv: str, *, by_argument: bool = False, patched: bool = False) -> Finished:
+    patch = ["-m", "gevent.monkey"] if patched else []
+    where = {"namesrv": None} if by_argument else {"namesrv": namesrv}
+    return run_program("-W", "error", *patch, str(EXAMPLES / name), *([namesrv] if by_argument else []), **where)
+
+
+def check_example(name: str, namesrv: str, *, by_argument: bool = False, patched: bool = False) -> None:
+    if name in AFTER:
+        check_example(AFTER[name], namesrv, patched=patched)
+    done = run_example(name, namesrv, by_argument=by_argument, patched=patched)
+    assert done.status == 0, done
+    assert done.stderr == ""
+    assert re.search(EXPECTED[name], done.stdout), done.stdout

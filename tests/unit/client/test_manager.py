@@ -1,0 +1,179 @@
+"""Which instance serves which client, and starting and stopping several clients as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from grocketmq.client.base import BaseClient
+from grocketmq.client.config import ClientConfig
+from grocketmq.client.manager import MQClientManager, default_manager
+from grocketmq.errors import ClientStateError, ConfigError, ForkError
+from grocketmq.runtime.lifecycle import ServiceState
+from tests.unit.client.fakes import NAMESRV, FakeAPI
+
+
+class Client(BaseClient):
+    """A client that only joins its instance, and notes what happens to it."""
+
+    def __init__(self, name: str, events: list[str], kind: str = "producer", **options: Any) -> None:
+        super().__init__(name, ClientConfig(**{"namesrv": NAMESRV, **options}))
+        self.events = events
+        self.kind = kind
+        self.fails = False
+
+    def topics(self) -> list[str]:
+        return []
+
+    def heartbeat_data(self) -> Any:
+        raise AssertionError("no broker is known")
+
+    def _start(self) -> None:
+        if self.fails:
+            raise ZeroDivisionError
+        instance = self._join_instance()
+        instance.api = FakeAPI()  # type: ignore[assignment]
+        getattr(instance, f"register_{self.kind}")(self)
+        self.events.append(f"+{self.group}")
+
+    def _shutdown(self, timeout: float) -> None:
+        if self._shared is not None:
+            self.events.append(f"-{self.group}")
+            getattr(self._instance, f"unregister_{self.kind}")(self)
+            self._leave_instance()
+
+
+def test_equal_settings_share_and_the_last_one_ends_it() -> None:
+    manager, events = MQClientManager(), []
+    clients = [Client("a", events), Client("b", events)]
+    for client in clients:
+        client.bind(manager)
+        client.start()
+    instance = clients[0]._instance
+    assert clients[1]._instance is instance
+    assert clients[0].client_id == clients[1].client_id == instance.client_id
+    clients[0].shutdown()
+    assert instance.tasks.names()
+    clients[1].shutdown()
+    assert instance.tasks.names() == []
+    assert manager.instance(clients[0].config) is not instance
+    manager.release(manager.instance(clients[0].config))
+
+
+@pytest.mark.parametrize("different", [{"instance_name": "x"}, {"request_timeout": 9.0}, {"client_id": "mine"}])
+def test_different_settings_never_share(different: dict[str, Any]) -> None:
+    manager, events = MQClientManager(), []
+    clients = [Client("a", events), Client("b", events, **different)]
+    for client in clients:
+        client.bind(manager)
+        client.start()
+    assert clients[0]._instance is not clients[1]._instance
+    assert clients[0].client_id != clients[1].client_id
+    for client in clients:
+        client.shutdown()
+
+
+def test_an_instance_with_members_is_not_released() -> None:
+    manager, client = MQClientManager(), Client("a", [])
+    client.bind(manager)
+    client.start()
+    manager.release(client._instance)
+    assert client._instance.tasks.names()
+    client.shutdown()
+
+
+def test_start_and_shutdown_order() -> None:
+    """Producers are up before any consumer and outlive all of them, whatever the order of registration."""
+    events: list[str] = []
+    manager = MQClientManager(namesrv=NAMESRV)
+    manager.register_consumer(Client("c1", events, "consumer"))
+    manager.register_producer(Client("p1", events))
+    manager.register_consumer(Client("c2", events, "consumer"))
+    manager.register_producer(Client("p2", events))
+    manager.start()
+    assert events == ["+p1", "+p2", "+c1", "+c2"]
+    manager.shutdown()
+    assert events[4:] == ["-c2", "-c1", "-p2", "-p1"]
+    manager.shutdown()
+    assert len(events) == 8
+
+
+def test_registered_while_running_is_started_at_once() -> None:
+    events: list[str] = []
+    with MQClientManager(namesrv=NAMESRV) as manager:
+        client = Client("late", events)
+        manager.register_producer(client)
+        assert client.state is ServiceState.RUNNING
+    assert events == ["+late", "-late"]
+
+
+def test_other_name_servers_are_refused() -> None:
+    manager = MQClientManager(namesrv="other:9876")
+    with pytest.raises(ConfigError, match="name servers"):
+        manager.register_producer(Client("a", []))
+
+
+def test_a_manager_without_settings_takes_any() -> None:
+    manager = MQClientManager()
+    manager.register_producer(Client("a", []))
+    manager.register_producer(Client("b", [], namesrv="other:9876"))
+
+
+def test_a_started_client_cannot_be_registered() -> None:
+    manager, client = MQClientManager(), Client("a", [])
+    client.bind(manager)
+    client.start()
+    with pytest.raises(ClientStateError, match="registered"):
+        MQClientManager().register_producer(client)
+    client.shutdown()
+
+
+def test_a_start_that_fails_takes_down_what_had_started() -> None:
+    events: list[str] = []
+    manager = MQClientManager(namesrv=NAMESRV)
+    good, bad = Client("good", events), Client("bad", events)
+    bad.fails = True
+    manager.register_producer(good)
+    manager.register_producer(bad)
+    with pytest.raises(ZeroDivisionError):
+        manager.start()
+    assert events == ["+good", "-good"]
+    assert good.state is ServiceState.STOPPED
+
+
+def test_clients_cannot_be_used_before_the_start_or_after_the_end() -> None:
+    client = Client("a", [])
+    with pytest.raises(ClientStateError, match="created"):
+        client.topic_list()
+    client.bind(MQClientManager())
+    with client:
+        client.topic_list()
+    with pytest.raises(ClientStateError, match="shut down"):
+        client.topic_list()
+    with pytest.raises(ClientStateError, match="make a new one"):
+        client.start()
+
+
+def test_a_client_of_the_parent_process_cannot_be_used_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client("a", [])
+    client.bind(MQClientManager())
+    with client:
+        monkeypatch.setattr("grocketmq.runtime.lifecycle.os.getpid", lambda: 1)
+        with pytest.raises(ForkError, match="fork"):
+            client.topic_list()
+        monkeypatch.undo()
+
+
+def test_each_process_has_its_own_default_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = default_manager()
+    assert default_manager() is mine
+    monkeypatch.setattr("grocketmq.client.manager.os.getpid", lambda: -1)
+    assert default_manager() is not mine
+    monkeypatch.setattr("grocketmq.client.manager._default", None)
+
+
+@pytest.mark.parametrize("group", ["", " ", "a b", "DEFAULT_PRODUCER", "x" * 256])
+def test_groups_that_brokers_refuse(group: str) -> None:
+    with pytest.raises(ConfigError, match="group"):
+        Client(group, [])

@@ -1,0 +1,104 @@
+"""Offsets kept by the brokers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from grocketmq.consumer.offset_store import RemoteBrokerOffsetStore
+from grocketmq.errors import BrokerSystemError, ConnectError, GroupNotExistError, QueryNotFoundError, RouteNotFoundError
+from grocketmq.model.route import MessageQueue
+from tests.unit.client.fakes import FakeAPI, FakeInstance, route
+from tests.unit.consumer.fakes import QUEUE
+
+OTHER = MessageQueue("T", "a", 1)
+
+
+def store_with(**answers: Any) -> tuple[RemoteBrokerOffsetStore, FakeAPI]:
+    api, store = FakeAPI(**answers), RemoteBrokerOffsetStore()
+    store.open(FakeInstance(api, T=route("a")), "g")  # type: ignore[arg-type]
+    return store, api
+
+
+def written(api: FakeAPI) -> list[tuple[MessageQueue, int]]:
+    return [(queue, offset) for address, group, queue, offset, oneway in api.named("update_offset")]
+
+
+@pytest.mark.parametrize(("answer", "offset"), [(7, 7), (0, 0), (-1, None), (QueryNotFoundError(22, "none", "a"), None)])
+def test_reading(answer: Any, offset: int | None) -> None:
+    store, api = store_with(query_offset=answer)
+    assert store.read(QUEUE) == offset
+    assert api.named("query_offset") == [("a:10911", "g", QUEUE)]
+
+
+@pytest.mark.parametrize("error", [ConnectError("refused"), BrokerSystemError(1, "no", "a"), GroupNotExistError(26, "", "a")])
+def test_a_failure_is_not_none(error: Exception) -> None:
+    store, _ = store_with(query_offset=error)
+    with pytest.raises(type(error)):
+        store.read(QUEUE)
+
+
+def test_a_broker_nobody_knows_is_not_none() -> None:
+    store, _ = store_with(query_offset=3)
+    with pytest.raises(RouteNotFoundError):
+        store.read(MessageQueue("T", "unknown", 0))
+
+
+def test_offsets_increase_unless_told_otherwise() -> None:
+    store, _ = store_with()
+    assert store.in_memory(QUEUE) is None
+    for offset, expected in ((5, 5), (3, 5), (8, 8)):
+        store.update(QUEUE, offset, increase_only=True)
+        assert store.in_memory(QUEUE) == expected
+    store.update(QUEUE, 2, increase_only=False)
+    assert store.in_memory(QUEUE) == 2
+
+
+def test_a_frozen_offset_stays_until_the_queue_is_let_go() -> None:
+    store, api = store_with()
+    store.update(QUEUE, 50, increase_only=True)
+    store.update_and_freeze(QUEUE, 10)
+    store.update(QUEUE, 60, increase_only=True)
+    store.update(QUEUE, 60, increase_only=False)
+    assert store.in_memory(QUEUE) == 10
+    store.persist_one(QUEUE)
+    assert written(api) == [(QUEUE, 10)]
+    store.remove(QUEUE)
+    assert store.in_memory(QUEUE) is None
+    store.update(QUEUE, 60, increase_only=True)
+    assert store.in_memory(QUEUE) == 60
+
+
+def test_storing_waits_for_the_answer_and_forgets_queues_of_others() -> None:
+    store, api = store_with()
+    store.update(QUEUE, 5, increase_only=True)
+    store.update(OTHER, 6, increase_only=True)
+    store.persist([QUEUE, MessageQueue("T", "a", 9)])
+    assert api.named("update_offset") == [("a:10911", "g", QUEUE, 5, False)]
+    assert store.in_memory(OTHER) is None
+
+
+def test_storing_an_offset_that_is_not_there() -> None:
+    store, api = store_with()
+    store.persist_one(QUEUE)
+    assert api.calls == []
+
+
+def test_a_refusal_is_logged_once_and_met_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Given a broker that refuses, when offsets are stored again and again, then one line tells, until it works again."""
+    store, api = store_with(update_offset=ConnectError("refused"))
+    store.update(QUEUE, 5, increase_only=True)
+    store.update(OTHER, 6, increase_only=True)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            store.persist([QUEUE, OTHER])
+    assert len(written(api)) == 6
+    assert len(caplog.records) == 2
+    assert store.in_memory(QUEUE) == 5
+    api.answers["update_offset"] = None
+    store.persist([QUEUE, OTHER])
+    api.answers["update_offset"] = ConnectError("refused")
+    store.persist([QUEUE, OTHER])
+    assert len(caplog.records) == 4
