@@ -82,7 +82,7 @@ class GRocketMQError(Exception):
     """Base of every error this library raises on purpose."""
 
     #: Whether the same call may succeed on another try.
-    retriable: ClassVar[bool] = False
+    retriable: bool = False
     #: Whether the topic's route should be fetched anew before another try.
     refresh_route: ClassVar[bool] = False
 
@@ -350,6 +350,7 @@ class SendError(GRocketMQError):
     def __init__(self, message: str, attempts: Sequence[SendAttempt]) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
+        self.retriable = any(getattr(one.error, "retriable", False) for one in self.attempts[-1:])
 
     def __str__(self) -> str:
         tries = "; ".join(f"{one.broker_name or 'no broker'} after {one.seconds:.3f} s: {one.error}" for one in self.attempts)

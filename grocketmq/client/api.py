@@ -7,7 +7,7 @@ Source: Apache RocketMQ 5.3.3, module client, class ``MQClientAPIImpl``; the tim
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from grocketmq.client.namesrv import NameServers
@@ -145,23 +145,14 @@ class ClientAPI:
         :param queue: where it goes.
         :param msg_id: the id the client gave it.
         """
-        answer = self._remoting.invoke(address, command, timeout)
-        status = _STORED.get(answer.code)  # type: ignore[call-overload]
-        if status is None:
-            raise broker_error(answer.code, answer.remark, address)
-        stored = read_send_answer(answer)
-        if stored.queue_id != queue.queue_id:
-            queue = MessageQueue(queue.topic, queue.broker_name, stored.queue_id)
-        return SendResult(
-            status,
-            msg_id,
-            stored.msg_id,
-            queue,
-            stored.queue_offset,
-            stored.transaction_id,
-            stored.region_id,
-            stored.recall_handle,
-        )
+        return _send_result(self._remoting.invoke(address, command, timeout), address, queue, msg_id)
+
+    def send_later(
+        self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float
+    ) -> Callable[[], SendResult]:
+        """As :meth:`send`, in two halves: the request is queued now, what is returned waits for the answer."""
+        answer = self._remoting.invoke_later(address, command, timeout)
+        return lambda: _send_result(answer(), address, queue, msg_id)
 
     def send_oneway(self, address: str, command: SendCommand, timeout: float) -> None:
         """Send a message that gets no answer; returns when it is queued for sending."""
@@ -302,3 +293,22 @@ def _body(answer: RemotingCommand, address: str) -> bytes:
     if answer.code != ResponseCode.SUCCESS:
         raise broker_error(answer.code, answer.remark, address)
     return answer.body or b""
+
+
+def _send_result(answer: RemotingCommand, address: str, queue: MessageQueue, msg_id: str) -> SendResult:
+    status = _STORED.get(answer.code)  # type: ignore[call-overload]
+    if status is None:
+        raise broker_error(answer.code, answer.remark, address)
+    stored = read_send_answer(answer)
+    if stored.queue_id != queue.queue_id:
+        queue = MessageQueue(queue.topic, queue.broker_name, stored.queue_id)
+    return SendResult(
+        status,
+        msg_id,
+        stored.msg_id,
+        queue,
+        stored.queue_offset,
+        stored.transaction_id,
+        stored.region_id,
+        stored.recall_handle,
+    )

@@ -32,6 +32,7 @@ class BaseClient(Lifecycle):
         self._config = config
         self._manager: MQClientManager | None = None
         self._shared: ClientInstance | None = None
+        self._joined = False
 
     @property
     def group(self) -> str:
@@ -66,10 +67,12 @@ class BaseClient(Lifecycle):
     def _join_instance(self) -> ClientInstance:
         self._manager = self._manager or default_manager()
         self._shared = self._manager.instance(self._config)
+        self._joined = True
         return self._shared
 
     def _leave_instance(self) -> None:
-        if self._manager is not None and self._shared is not None:
+        if self._joined and self._manager is not None and self._shared is not None:
+            self._joined = False
             self._manager.release(self._shared)
 
     @property
@@ -139,7 +142,7 @@ class BaseClient(Lifecycle):
         """The first offset stored at or after a time; blocks at most 6 s.
 
         :param queue: the queue.
-        :param timestamp_ms: ms since the epoch; a time ahead gives the maximum offset.
+        :param timestamp_ms: ms since the epoch; a time ahead gives the maximum offset, brokers before 5.0 one less.
         """
         return self._instance.api.search_offset(self._master(queue), queue, timestamp_ms)
 

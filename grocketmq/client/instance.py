@@ -62,6 +62,8 @@ class ClientInstance:
 
     def __init__(self, config: ClientConfig) -> None:
         self.config = config
+        #: Clients that use it; the manager counts.
+        self.users = 0
         ip = local_ip(config.namesrv_addresses[0])
         name = "#".join(filter(None, (config.instance_name, f"{os.getpid()}#{time_ns()}")))
         #: The name under which brokers know this instance.
@@ -141,11 +143,6 @@ class ClientInstance:
             self._at_brokers(
                 "unregister", lambda address: self.api.unregister(address, self.client_id, consumer_group=consumer.group)
             )
-
-    @property
-    def has_members(self) -> bool:
-        """Whether any client uses this instance."""
-        return bool(self._producers or self._consumers)
 
     def set_transaction_checker(self, group: str, checker: TransactionChecker | None) -> None:
         """Say what answers transaction checks of a producer group; None for nothing any more."""
@@ -285,7 +282,9 @@ class ClientInstance:
             except ClientStateError:  # the last client leaves at this moment
                 return None
             except GRocketMQError as error:
-                log.warning("route of %s not fetched, the old one stays: %s", topic, error)
+                if topic not in self.routes.routes:
+                    missing.add(topic)
+                log.warning("route of %s not fetched, what is known stays: %s", topic, error)
         missing &= {topic for consumer in self._consumers.values() for topic in consumer.topics()}
         if missing != self._routeless:
             self._routeless = missing

@@ -71,19 +71,25 @@ class MQClientManager(Lifecycle):
             member.shutdown(timeout)
 
     def instance(self, config: ClientConfig) -> ClientInstance:
-        """The instance for these settings, made if there is none."""
+        """The instance for these settings, made if there is none; its user calls :meth:`release` once."""
         found = self._instances.get(config)
+        spare: ClientInstance | None = None
         if found is None:
             made = ClientInstance(config)
             found = self._instances.setdefault(config, made)
             if found is not made:  # another client made one while this one looked for its address
-                made.shutdown()
+                spare = made
+        found.users += 1
+        if spare is not None:
+            spare.shutdown()
         return found
 
     def release(self, instance: ClientInstance) -> None:
-        """End an instance that no client uses any more; blocks about a second at most."""
-        if not instance.has_members and self._instances.get(instance.config) is instance:
-            del self._instances[instance.config]
+        """Give an instance back; the last user ends it, which blocks about a second at most."""
+        instance.users -= 1
+        if not instance.users:
+            if self._instances.get(instance.config) is instance:
+                del self._instances[instance.config]
             instance.shutdown()
 
 

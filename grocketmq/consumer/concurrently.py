@@ -120,7 +120,9 @@ class ConcurrentConsumeService:
         """Nothing to release."""
 
     def clean_expired(self, queues: dict[MessageQueue, ProcessQueue]) -> None:
-        """See :class:`~grocketmq.consumer.service.ConsumeService`."""
+        """See :class:`~grocketmq.consumer.service.ConsumeService`; in broadcasting nothing is sent back."""
+        if self._settings.model is MessageModel.BROADCASTING:
+            return
         for queue, process_queue in list(queues.items()):
             for message in process_queue.expired(monotonic(), self._settings.consume_timeout):
                 if self._send_back.send(message, FIRST_RETRY_LEVEL) and message in process_queue:
@@ -143,10 +145,11 @@ class ConcurrentConsumeService:
                 request.offered = True
                 self._pool.put(request)
             self._pool.admit(len(batch))
-            if not request.process_queue.dropped:
-                self._consume(request, batch)
+            self._consume(request, batch)
 
     def _consume(self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt]) -> None:
+        if self._pool.stopped or request.process_queue.dropped:  # while it waited to be admitted
+            return
         if is_retry_topic(request.queue.topic):
             for message in batch:
                 message.topic = message.properties.get(Property.RETRY_TOPIC, message.topic)
@@ -158,6 +161,9 @@ class ConcurrentConsumeService:
         except (Exception, gevent.Timeout):  # a Timeout that the listener set and let through is a failure of the listener
             self._pool.log_failure(len(batch), request.queue)
             consumed = 0
+        except BaseException:  # this greenlet ends; its messages are given to another one
+            self._pool.put(ConsumeRequest(request.queue, request.process_queue, batch), CONSUME_AGAIN_PAUSE)
+            raise
         counts = self._stats.topic(request.queue.topic)
         counts.listener_calls += 1
         counts.listener_seconds += monotonic() - began

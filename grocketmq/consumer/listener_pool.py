@@ -44,7 +44,9 @@ class ListenerPool(Generic[T]):
         self._items: Queue[T | None] = Queue()
         self._logged_at = float("-inf")
         self._unlogged = 0
-        self._greenlets = [tasks.loop(f"listener {number}", self._run) for number in range(size)]
+        self._greenlets: set[gevent.Greenlet] = set()
+        for number in range(size):
+            self._spawn(number)
 
     def put(self, item: T, pause: float = 0.0) -> None:
         """Have an item worked on; never blocks.
@@ -95,6 +97,20 @@ class ListenerPool(Generic[T]):
                 self._unlogged,
             )
             self._logged_at, self._unlogged = monotonic(), 0
+
+    def _spawn(self, number: int) -> None:
+        greenlet = self._tasks.loop(f"listener {number}", self._run)
+        self._greenlets.add(greenlet)
+        greenlet.rawlink(lambda ended: self._replace(ended, number))
+
+    def _replace(self, ended: gevent.Greenlet, number: int) -> None:
+        """A listener that throws GreenletExit or the like ends its greenlet; the pool stays as large as it was."""
+        self._greenlets.discard(ended)
+        if not self.stopped:
+            log.error(
+                "listener greenlet %d was ended by %r; another one takes its place", number, ended.exception or ended.value
+            )
+            self._spawn(number)
 
     def _run(self) -> None:
         while not self.stopped:

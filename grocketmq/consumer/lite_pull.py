@@ -189,7 +189,7 @@ class LitePullConsumer(LiteMember):
         """Store the positions of all its queues; blocks for a call to a broker for each that has moved, at most 5 s each.
 
         That covers exactly the messages that polls had returned (or loops had got) when it was called, to whichever
-        greenlet; call it when all of those are done.  A queue of which nothing was handed out yet is stored where it began.
+        greenlet; call it when all of those are done.  Where it begins in a queue is stored without a commit.
         Queues that a rebalance has taken away since are passed over: their new owner gets what was not committed.
 
         :raises GRocketMQError: when some queue's position was not stored, which has changed nothing else; another try may help.
@@ -237,7 +237,8 @@ class LitePullConsumer(LiteMember):
         self._seek(queue, self.max_offset(queue))
 
     def seek_to_timestamp(self, queue: MessageQueue, timestamp_ms: int) -> None:
-        """As :meth:`seek`, to the first message stored at or after a time; past the last one when there is none.
+        """As :meth:`seek`, to the first message stored at or after a time; past the last one when there is none
+        (brokers before 5.0: to the last one).
 
         :param timestamp_ms: ms since the epoch.
         """

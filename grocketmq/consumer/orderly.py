@@ -9,7 +9,7 @@ Source: Apache RocketMQ 5.3.3, module client, class ``ConsumeMessageOrderlyServi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 import gevent
@@ -51,10 +51,12 @@ class OrderlyRequest:
 
     :param queue: its name.
     :param process_queue: its messages.
+    :param batch: those that are in hand.
     """
 
     queue: MessageQueue
     process_queue: ProcessQueue
+    batch: list[MessageExt] = field(default_factory=list)
 
 
 class OrderlyConsumeService:
@@ -129,12 +131,16 @@ class OrderlyConsumeService:
             self._pool.put(request, WHILE_ANOTHER_WORKS)
             return
         self._working.add(request.queue)
+        pause: float | None = self._settings.suspend_queue_time
         try:
             pause = self._in_order(request)
+        except BaseException:
+            request.process_queue.put_back(request.batch)  # no batch is lost by what a listener throws, nor by a fault of ours
+            raise
         finally:
             self._working.discard(request.queue)
-        if pause is not None:
-            self._pool.put(request, pause)
+            if pause is not None:
+                self._pool.put(request, pause)
 
     def _in_order(self, request: OrderlyRequest) -> float | None:
         """Batch after batch; the seconds before the queue is due again, None when it is done with."""
@@ -145,59 +151,69 @@ class OrderlyConsumeService:
                 return WHILE_LOCKED_OUT  # the renewal gets the lock again, or the queue is taken away
             if monotonic() > turn_ends:
                 return AFTER_TURN
-            batch = held.take(self._settings.consume_batch_size)
+            request.batch = batch = held.take(self._settings.consume_batch_size)
             if not batch:
                 return None
             self._pool.admit(len(batch))
             pause = self._consume(request, batch)
+            request.batch = []
             if pause is not None:
                 return pause
         return None
 
     def _consume(self, request: OrderlyRequest, batch: list[MessageExt]) -> float | None:
         """One call of the listener; the seconds to suspend the queue, None to go on."""
-        if request.process_queue.dropped:  # while it waited to be admitted
+        if request.process_queue.dropped or self._pool.stopped:  # while it waited to be admitted
             return None
         context = OrderlyContext(request.queue, suspend_queue_time=self._settings.suspend_queue_time)
         began = monotonic()
         status = ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT
+        pause = self._settings.suspend_queue_time
         try:
             status = orderly_outcome_of(self._listener(list(batch), context))
+            pause = min(max(context.suspend_queue_time, SHORTEST_SUSPENSION), LONGEST_SUSPENSION)
         except (Exception, gevent.Timeout):
             self._pool.log_failure(len(batch), request.queue)
         counts = self._stats.topic(request.queue.topic)
         counts.listener_calls += 1
         counts.listener_seconds += monotonic() - began
         request.process_queue.last_consume = monotonic()
-        return self._settle(request, batch, status, context)
+        return self._settle(request, batch, status, pause, auto_commit=context.auto_commit)
 
     def _settle(
-        self, request: OrderlyRequest, batch: list[MessageExt], status: ConsumeOrderlyStatus, context: OrderlyContext
+        self,
+        request: OrderlyRequest,
+        batch: list[MessageExt],
+        status: ConsumeOrderlyStatus,
+        pause: float,
+        *,
+        auto_commit: bool,
     ) -> float | None:
+        """What the listener's answer means; the seconds to suspend the queue, None to go on.
+
+        Unlike Java, ROLLBACK is never taken for a success, with ``auto_commit`` neither.
+        """
         held = request.process_queue
-        if held.dropped:  # its next owner gets the batch again
-            return None
         counts = self._stats.topic(request.queue.topic)
-        pause = min(max(context.suspend_queue_time, SHORTEST_SUSPENSION), LONGEST_SUSPENSION)
-        if status is ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT:
-            counts.failed += len(batch)
-            if self._again(batch):
-                held.put_back(batch)
-                return pause
-            self._commit(request)
-            return None
-        if status is ConsumeOrderlyStatus.ROLLBACK and not context.auto_commit:
+        if status is ConsumeOrderlyStatus.ROLLBACK:
             counts.failed += len(batch)
             held.rollback()
             return pause
-        counts.consumed += len(batch)
-        if context.auto_commit or status is ConsumeOrderlyStatus.COMMIT:
+        if status is ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT:
+            counts.failed += len(batch)
+            if held.dropped or self._again(batch):  # of a dropped queue, the next owner gets the batch again
+                held.put_back(batch)
+                return pause
+        else:
+            counts.consumed += len(batch)
+        if status is ConsumeOrderlyStatus.COMMIT or auto_commit:
             self._commit(request)
         return None
 
     def _commit(self, request: OrderlyRequest) -> None:
+        """Move the offset; a queue that is being given up is still ours until it is let go of."""
         offset = request.process_queue.commit()
-        if offset != NO_OFFSET and not request.process_queue.dropped:
+        if offset != NO_OFFSET and not request.process_queue.released:
             self._store.update(request.queue, offset, increase_only=False)
 
     def _again(self, batch: list[MessageExt]) -> bool:

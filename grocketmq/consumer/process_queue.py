@@ -50,6 +50,7 @@ class ProcessQueue:
         "last_lock",
         "last_pull",
         "locked",
+        "released",
         "size_bytes",
         "unlock_tries",
     )
@@ -74,6 +75,8 @@ class ProcessQueue:
         self.consuming = False
         #: Set when the queue is no longer this consumer's: nothing may be pulled, handed out or committed any more.
         self.dropped = False
+        #: Set when the queue was let go of, and its offset stored: nothing may be committed any more.
+        self.released = False
         #: Whether the broker has locked the queue for this consumer; see also :meth:`lock_expired`.
         self.locked = False
         #: When the lock was last got or renewed.

@@ -41,6 +41,9 @@ __all__ = ["PullConsumption"]
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a shutdown leaves for storing offsets, even when its listeners have used all its time.
+SHORTEST_STORING = 1.0
+
 
 class PullConsumption:
     """See :class:`~grocketmq.consumer.consumption.Consumption`.
@@ -73,6 +76,7 @@ class PullConsumption:
         self._instance = instance
         self._settings = settings
         self._await = settings.await_termination
+        self._tasks = tasks
         broadcasting = settings.model is MessageModel.BROADCASTING
         self._store: OffsetStore = settings.offset_store or (
             LocalFileOffsetStore() if broadcasting else RemoteBrokerOffsetStore()
@@ -178,7 +182,8 @@ class PullConsumption:
         group is still ours, and locks given back."""
         self._pulls.stop()
         self._consuming.stop(Deadline(min(deadline.remaining(), self._await)))
-        self.persist_offsets()
+        storing = self._tasks.spawn("store offsets", self.persist_offsets)
+        storing.join(max(deadline.remaining(), SHORTEST_STORING))
         self._rebalance.stop()
         if self._locks is not None:
             self._locks.unlock(list(self._process_queues))

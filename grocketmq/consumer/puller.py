@@ -5,12 +5,14 @@ Source: Apache RocketMQ 5.3.3, module client, class ``PullAPIWrapper``.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import gevent
 
 from grocketmq.client.instance import ClientInstance
 from grocketmq.codes import RequestCode
+from grocketmq.errors import RemoteProtocolError, UnsupportedRequestError
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property
 from grocketmq.model.results import PullResult, PullStatus
@@ -23,6 +25,8 @@ from grocketmq.wire.message_codec import decode_messages
 from grocketmq.wire.pull_command import PullFields, PullTemplate
 
 __all__ = ["PULL_MAX_BYTES", "PullOptions", "Puller", "unpack"]
+
+log = logging.getLogger(__name__)
 
 #: Bytes of messages in one answer at most.
 PULL_MAX_BYTES = 256 * 1024
@@ -62,6 +66,8 @@ class Puller:
         self._instance = instance
         #: Which member of each queue's broker to ask, as it suggested last; a master is not noted.
         self._suggested: dict[MessageQueue, int] = {}
+        #: Queues at brokers before 5.0, which know no pulls of lite pull consumers but serve them as common ones.
+        self._without_lite: set[MessageQueue] = set()
         #: The constant part of each queue's requests, and what it was made from.
         self._templates: dict[MessageQueue, tuple[SubscriptionData, PullOptions, PullTemplate]] = {}
 
@@ -86,7 +92,14 @@ class Puller:
         if broker_id != MASTER_ID:
             reached = None
         request = self._template(queue, subscription, options).command(offset, _sys_flag(options, reached), reached or 0)
-        status, fields, body = self._instance.api.pull(address, request, options.timeout)
+        try:
+            status, fields, body = self._instance.api.pull(address, request, options.timeout)
+        except UnsupportedRequestError:
+            if not options.lite or queue in self._without_lite:
+                raise
+            self._without_lite.add(queue)
+            self._templates.pop(queue, None)
+            return self.pull(queue, subscription, offset, options, reached)
         self._note_suggestion(queue, fields.suggest_which_broker_id)
         messages = []
         if status is PullStatus.FOUND:
@@ -114,7 +127,8 @@ class Puller:
             max_msg_bytes=PULL_MAX_BYTES,
             bname=queue.broker_name,
         )
-        code = RequestCode.LITE_PULL_MESSAGE if options.lite else RequestCode.PULL_MESSAGE
+        lite = options.lite and queue not in self._without_lite
+        code = RequestCode.LITE_PULL_MESSAGE if lite else RequestCode.PULL_MESSAGE
         template = PullTemplate(header, code)
         self._templates[queue] = (subscription, options, template)
         return template
@@ -123,6 +137,7 @@ class Puller:
         """Forget what is kept for a queue; never blocks."""
         self._suggested.pop(queue, None)
         self._templates.pop(queue, None)
+        self._without_lite.discard(queue)
 
     def _note_suggestion(self, queue: MessageQueue, broker_id: int) -> None:
         if broker_id != MASTER_ID:
@@ -145,7 +160,10 @@ def _read(queue: MessageQueue, fields: PullFields, body: bytes) -> list[MessageE
     messages = decode_messages(body, broker_name=queue.broker_name, decompress=False, overlay=overlay)
     for message in messages:
         if message.sys_flag & MessageSysFlag.COMPRESSED:
-            unpack(message)
+            try:
+                unpack(message)
+            except RemoteProtocolError as error:  # handed on as it is, and still marked: the queue must not stand still for it
+                log.error("the body of %s cannot be unpacked, so the listener gets it packed: %s", message, error)
         message.queue_id = queue.queue_id
     if fields.offset_delta:
         for message in messages:

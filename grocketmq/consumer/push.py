@@ -88,16 +88,22 @@ class PushConsumer(BaseClient):
 
         :param topic: the topic's name.
         :param expression: ``"*"``, tags joined by ``||``, or a :class:`~grocketmq.model.subscription.Sql` filter.
-        :raises ConfigError: for an expression without a tag, and for a topic name that brokers refuse.
+        :raises ConfigError: for an expression without a tag, for a topic name that brokers refuse, and, while running, for
+            a filter that the broker refuses; the subscription is then as it was.
         """
         if self.state in (ServiceState.STOPPING, ServiceState.STOPPED):
             self._check_running()
         check_topic(topic)
+        before = self._subscriptions.get(topic)
         self._subscriptions.add(topic, expression)
         if self.state is ServiceState.RUNNING:
             self._check_running()
             self._find_routes([topic])
-            self._check.compile()
+            try:
+                self._check.compile()
+            except ConfigError:
+                self._subscriptions.restore(topic, before)
+                raise
             self._instance.heartbeat_now()
             self._instance.rebalance_soon()
 
@@ -214,11 +220,13 @@ class PushConsumer(BaseClient):
         queues; connections close last."""
         if self._shared is None:
             return
-        if self._consumption is not None:
-            self._consumption.stop(Deadline(timeout))
-        self._tasks.kill()
-        self._instance.unregister_consumer(self)
-        self._leave_instance()
+        try:
+            if self._consumption is not None:
+                self._consumption.stop(Deadline(timeout))
+        finally:
+            self._tasks.kill()
+            self._instance.unregister_consumer(self)
+            self._leave_instance()
 
     def _find_routes(self, topics: Iterable[str]) -> None:
         """Fetch routes; one that is missing is looked for in the background until it is there."""

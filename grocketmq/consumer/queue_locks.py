@@ -57,7 +57,8 @@ class QueueLocks:
         :param queues: the consumer's.
         :param regained: told of a queue whose lock was lost for a while: another member may have worked on it.
         """
-        for address, names in self._by_master(list(queues)):
+        mine = [queue for queue, held in queues.items() if not held.dropped]  # others are about to be let go of
+        for address, names in self._by_master(mine):
             try:
                 locked = self._instance.api.lock_queues(address, self._group, self._instance.client_id, names)
             except GRocketMQError as error:

@@ -14,18 +14,21 @@ from time import monotonic
 from gevent.lock import RLock
 
 from grocketmq.client.instance import ClientInstance
-from grocketmq.consumer.allocate import AllocateStrategy, sort_client_ids
+from grocketmq.consumer.allocate import AllocateAveragely, AllocateByConfig, AllocateStrategy, sort_client_ids
 from grocketmq.consumer.offset_store import OffsetStore
 from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.consumer.pull_request import PullRequest
 from grocketmq.consumer.service import QueueWork
 from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.errors import GRocketMQError
+from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.route import MessageQueue
 
 __all__ = ["Rebalance"]
 
 log = logging.getLogger(__name__)
+
+_FOR_RETRY_TOPICS = AllocateAveragely()
 
 #: Seconds before the first pull of a queue that another member may hold at this moment, so that it can let go of it.
 HAND_OVER_PAUSE = 0.5
@@ -81,7 +84,7 @@ class Rebalance:
 
         :returns: whether this consumer has exactly its share.
         """
-        if not self._started:
+        if not self._started or self._stopped:
             return True
         balanced = True
         with self._turn:
@@ -92,9 +95,13 @@ class Rebalance:
         return balanced
 
     def give_back(self, queue: MessageQueue) -> None:
-        """Store a queue's offset and let go of it; the next round takes it anew if it is still this consumer's.  Blocks."""
+        """Store a dropped queue's offset and let go of it; the next round takes it anew if it is still this consumer's.
+
+        Blocks; a round that is under way may have let go of it, and taken it anew, by then.
+        """
         with self._turn:
-            if queue in self.process_queues:
+            held = self.process_queues.get(queue)
+            if held is not None and held.dropped:
                 self._give_back([queue])
 
     def rebuild(self, queue: MessageQueue) -> None:
@@ -115,7 +122,7 @@ class Rebalance:
 
     def _topic(self, topic: str) -> bool:
         queues = self._instance.routes.subscribe.get(topic)
-        if not queues:
+        if queues is None:
             return True  # the route task looks for it, and wakes the rebalance when it is found
         if self._strategy is None:
             return self._take(topic, list(queues), 0.0)
@@ -128,13 +135,16 @@ class Rebalance:
             return False
         if self._instance.client_id not in client_ids:
             log.warning("brokers do not count this client to group %s; it gives up its queues of %s", self._group, topic)
+        strategy = self._strategy
+        if isinstance(strategy, AllocateByConfig) and is_retry_topic(topic):
+            strategy = _FOR_RETRY_TOPICS  # nobody lists the queues in which failed messages come again
         try:
-            mine = self._strategy.allocate(self._instance.client_id, queues, sort_client_ids(client_ids))
+            mine = strategy.allocate(self._instance.client_id, queues, sort_client_ids(client_ids))
         except Exception:
-            log.exception("strategy %s failed for topic %s; all queues stay as they are", self._strategy.name, topic)
+            log.exception("strategy %s failed for topic %s; all queues stay as they are", strategy.name, topic)
             return False
         alone = len(client_ids) == 1
-        return self._take(topic, mine, 0.0 if alone else HAND_OVER_PAUSE)
+        return self._take(topic, list(dict.fromkeys(mine)), 0.0 if alone else HAND_OVER_PAUSE)
 
     def _client_ids(self, topic: str) -> list[str] | None:
         """The group's members, from any broker of the topic; None when no broker tells, which changes nothing."""
@@ -186,9 +196,13 @@ class Rebalance:
                 offset = self._start_offset(queue)
             except GRocketMQError as error:
                 log.warning("%s waits, since its start is unknown: %s", queue, error)
+                self._consuming.release(queue)
                 continue
             if self._stopped:
+                self._consuming.release(queue)
                 break
+            # Stored with the others: whoever takes the queue next, before anything is consumed, must begin here too.
+            self._store.update(queue, offset, increase_only=False)
             process_queue = self.process_queues[queue] = ProcessQueue(monotonic())
             process_queue.locked = True
             requests.append(PullRequest(queue, process_queue, offset))
@@ -203,8 +217,11 @@ class Rebalance:
             self.process_queues[queue].dropped = True
         done = True
         for queue in queues:
+            held = self.process_queues[queue]
+            quiet = self._consuming.quiesce(queue, held)
+            held.released = quiet
             self._store.persist_one(queue)
-            if self._consuming.quiesce(queue, self.process_queues[queue]):
+            if quiet:
                 self._store.remove(queue)
                 self.process_queues.pop(queue, None)
                 self._consuming.release(queue)

@@ -12,9 +12,11 @@ from itertools import count
 from time import time
 from typing import Any
 
+import gevent
+
 from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
-from grocketmq.client.pop_api import PopAPI
+from grocketmq.client.pop_api import PopAPI, PopStatus
 from grocketmq.codes import PROTOCOL_VERSION
 from grocketmq.consumer.config import SimpleConsumerConfig
 from grocketmq.consumer.pop_acks import PopAcks
@@ -51,6 +53,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds to wait at one broker before the next one is looked at, where there are several.
 _TURN = 1.0
+#: Seconds that are too few to wait, and seconds to wait instead of a broker that holds no more requests.
+_NO_TIME, _WHILE_POLLING_IS_FULL = 0.005, 1.0
 #: Bounds of an invisible time, seconds; the lower is that of Java's push consumer, the upper that of the proxy.
 _LEAST_INVISIBLE, _MOST_INVISIBLE = 5.0, 12 * 3600.0
 
@@ -135,7 +139,7 @@ class SimpleConsumer(BaseClient):
         for look in count():
             hold = 0.0
             if look >= len(targets):  # each had its look
-                if found or deadline.expired:
+                if found or deadline.remaining() < _NO_TIME:
                     return found
                 hold = deadline.remaining() if len(targets) == 1 else min(_TURN, deadline.remaining())
             target = targets[next(self._turns) % len(targets)]
@@ -208,6 +212,8 @@ class SimpleConsumer(BaseClient):
         if subscription is None:  # unsubscribed meanwhile
             return []
         found = self._popper.pop(target, subscription, max_messages, invisible, hold)
+        if found.status is PopStatus.POLLING_FULL:
+            gevent.sleep(min(hold, _WHILE_POLLING_IS_FULL))
         if found.unwanted:
             try:
                 for message in found.unwanted:

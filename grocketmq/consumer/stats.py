@@ -177,7 +177,8 @@ class StatsRecorder:
             self.flow_controlled,
             sum(held.count for held in queues.values()),
             sum(held.size_bytes for held in queues.values()),
-            {queue: held.accumulated + held.count for queue, held in queues.items()},
+            # ``accumulated`` counts from the last message pulled to one past the queue's last.
+            {queue: max(0, held.accumulated - 1) + held.count for queue, held in queues.items()},
         )
 
     def _copy(self) -> dict[str, TopicCounts]:

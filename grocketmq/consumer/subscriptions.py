@@ -30,6 +30,13 @@ class Subscriptions:
         """Forget a topic."""
         self._by_topic.pop(topic, None)
 
+    def restore(self, topic: str, before: SubscriptionData | None) -> None:
+        """Take a change back."""
+        if before is None:
+            self._by_topic.pop(topic, None)
+        else:
+            self._by_topic[topic] = before
+
     def get(self, topic: str) -> SubscriptionData | None:
         """A topic's subscription."""
         return self._by_topic.get(topic)

@@ -61,14 +61,13 @@ class OnewayPacer:
         self._lanes: dict[str, _Lane] = {}
         self._gate = FairGate(_BURST)
 
-    def probe(self, broker_name: str, deadline: Deadline, send: Callable[[], object]) -> bool:
-        """Count a message; if it is its turn, send it so that it is answered.  Blocks only while too many answers are
-        missing, and to let the event loop have its turn.
+    def turn(self, broker_name: str, deadline: Deadline) -> bool:
+        """Count a message.  Blocks only when it is one that asks for an answer: while too many of those are missing, and to
+        let the event loop have its turn.
 
         :param broker_name: where it goes.
         :param deadline: when to give up waiting.
-        :param send: sends it and waits for its answer; runs in a greenlet of its own.
-        :returns: whether the message was taken over; else the caller sends it oneway.
+        :returns: whether it asks for an answer; then :meth:`watch` must follow.
         :raises TooManyRequestsError: when the broker does not keep up.
         """
         lane = self._lanes.get(broker_name)
@@ -82,17 +81,25 @@ class OnewayPacer:
             lane.room.clear()
             if not lane.room.wait(deadline.remaining()):
                 raise TooManyRequestsError(f"broker {broker_name} does not keep up with oneway messages")
-        lane.missing += 1
-        self._tasks.spawn(f"oneway probe to {broker_name}", self._send, lane, send)
         return True
+
+    def watch(self, broker_name: str, answer: Callable[[], object]) -> None:
+        """Wait for an answer in the background; never blocks.
+
+        :param broker_name: who answers.
+        :param answer: waits for it.
+        """
+        lane = self._lanes[broker_name]
+        lane.missing += 1
+        self._tasks.spawn(f"oneway probe to {broker_name}", self._await, lane, answer)
 
     def close(self) -> None:
         """End; never blocks."""
         self._gate.close()
 
-    def _send(self, lane: _Lane, send: Callable[[], object]) -> None:
+    def _await(self, lane: _Lane, answer: Callable[[], object]) -> None:
         began = monotonic()
         try:
-            send()
+            answer()
         finally:
             lane.answered(monotonic() - began)

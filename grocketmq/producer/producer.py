@@ -97,7 +97,7 @@ class Producer(BaseClient):
             self._idle.wait(deadline.remaining())
         self._tasks.join(deadline.remaining())
         self._tasks.kill()
-        if self._shared is not None:
+        if self._joined:
             self._oneway.close()
             self._instance.unregister_producer(self)
         self._leave_instance()
@@ -266,15 +266,26 @@ class Producer(BaseClient):
             info = self._publish_info(outgoing, deadline)
             chosen = self._choose(outgoing, info, queue, selector, arg) or self._picker.pick(info)
 
-            def send_answered() -> None:
-                self._deliver(outgoing, chosen, None, None, Deadline(self.settings.send_timeout))
-
-            if not self._oneway.probe(chosen.broker_name, deadline, send_answered):
-                address = self._instance.send_address(chosen, deadline)
-                command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
+            address = self._instance.send_address(chosen, deadline)
+            command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
+            if self._oneway.turn(chosen.broker_name, deadline):
+                # Queued here, so that the messages of one caller keep their order.
+                answer = self._instance.api.send_later(address, command, chosen, outgoing.msg_id, self.settings.send_timeout)
+                self._oneway.watch(chosen.broker_name, lambda: self._confirm(answer, outgoing, chosen))
+            else:
                 self._instance.api.send_oneway(address, command, deadline.remaining())
         finally:
             self._leave()
+
+    def _confirm(self, answer: Callable[[], SendResult], outgoing: Outgoing, queue: MessageQueue) -> None:
+        """Wait for the answer to a oneway message that asked for one; it is sent again when that fails."""
+        try:
+            answer()
+        except GRocketMQError as error:
+            if self._may_retry(error, only_unanswered=False):
+                self._deliver(outgoing, queue, None, None, Deadline(self.settings.send_timeout))
+            else:
+                log.warning("a oneway message to %s was refused: %s", queue, error)
 
     # -- topics --------------------------------------------------------------------------------------------------------------
 

@@ -141,6 +141,27 @@ class RemotingClient:
         self._tasks.spawn(f"call {request.code} to {address}", run).rawlink(ended)
         return result
 
+    def invoke_later(self, address: str, request: RemotingCommand, timeout: float) -> Callable[[], RemotingCommand]:
+        """Queue a request now, in its order among those of this greenlet, and wait for its answer later.
+
+        Blocks for a connection and for room, at most ``timeout`` seconds.
+
+        :returns: waits for the answer and returns it, or raises as :meth:`invoke`; to be called once, in any greenlet.
+        :raises RemotingError: when it could not be queued.
+        """
+        deadline = Deadline(timeout)
+        connection = self._connection(address, deadline)
+        frame = self._encode(address, request)
+        opaque = request.opaque
+        waiter = connection.begin(opaque, frame, deadline)
+
+        def answer() -> RemotingCommand:
+            found = connection.finish(opaque, waiter)
+            self._after(address, request, found)
+            return found
+
+        return answer
+
     def invoke_oneway(self, address: str, request: RemotingCommand, timeout: float) -> None:
         """Send a request that gets no answer; blocks until it is queued for sending, at most ``timeout`` seconds.
 

@@ -64,6 +64,8 @@ JOIN_BYTES = 128 * 1024
 FLUSH_BYTES = 1024 * 1024
 #: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most.
 SCAN_INTERVAL = 0.05
+#: Receives before a call is judged late: room for the answers to all calls in flight.
+CATCH_UP_READS = 64
 #: When a call has timed out and not a byte came since it was sent, at least so many seconds ago, the peer is gone.
 SILENCE_MEANS_DEAD = 3.0
 
@@ -161,19 +163,37 @@ class Connection:
         :raises ConnectionLostError: the connection ended first.
         :raises TooManyRequestsError: no room among the calls in flight.
         """
+        waiter = self.begin(opaque, frame, deadline)
+        return self.finish(opaque, waiter)
+
+    def begin(self, opaque: int, frame: bytes, deadline: Deadline) -> Waiter:
+        """The first half of :meth:`call`: queue the request; blocks only for room.
+
+        :meth:`finish` must follow, in any greenlet.
+
+        :returns: what :meth:`finish` waits on.
+        """
         self._check_owner()
         if not self._permits.acquire(blocking=False) and not self._permits.acquire(timeout=deadline.remaining()):
             raise TooManyRequestsError(f"{self.address}: {MAX_IN_FLIGHT} calls are in flight and none ended in time")
-        waiter = Waiter(self._hub)
         try:
             if self.state is not ConnectionState.OPEN or self._out_bytes > MAX_OUT_BYTES or not self._room.is_set():
                 self._wait_for_room(deadline)
-            # no switch from the check of the state to waiter.get()
-            self._pending[opaque] = _Pending(waiter, deadline.at, monotonic())
-            if not self._scanning:
-                self._scanning = True
-                self._scan_timer.start(self._guard, self._scan)
-            self._write(frame)
+        except BaseException:
+            self._permits.release()
+            raise
+        # no switch from the check of the state until the frame is queued
+        waiter = Waiter(self._hub)
+        self._pending[opaque] = _Pending(waiter, deadline.at, monotonic())
+        if not self._scanning:
+            self._scanning = True
+            self._scan_timer.start(self._guard, self._scan)
+        self._write(frame)
+        return waiter
+
+    def finish(self, opaque: int, waiter: Waiter) -> RemotingCommand:
+        """The second half of :meth:`call`: wait for the answer, and give the room among the calls in flight back."""
+        try:
             answer: RemotingCommand = waiter.get()
             return answer
         finally:
@@ -303,7 +323,7 @@ class Connection:
 
     # -- callbacks of the event loop; none of them may switch ----------------------------------------------------------------
 
-    def _guard(self, callback: Callable[[], None]) -> None:
+    def _guard(self, callback: Callable[[], object]) -> None:
         try:
             if self.state is ConnectionState.OPEN:
                 callback()
@@ -370,16 +390,19 @@ class Connection:
         self._write_watcher.stop()
         self._flush()
 
-    def _read(self) -> None:
-        """One receive, then every complete frame; callers are woken after the buffer is in order."""
+    def _read(self) -> bool:
+        """One receive, then every complete frame; callers are woken after the buffer is in order.
+
+        :returns: whether anything came.
+        """
         assert self._stream is not None
         try:
             count = self._stream.recv_into(self._decoder.space())
         except BlockingIOError:
-            return
+            return False
         if not count:
             self.fail(ConnectionLostError(f"{self.address} closed the connection"))
-            return
+            return False
         self._heard_at = monotonic()
         take = self._pending.pop
         woken: list[tuple[Waiter, RemotingCommand]] = []
@@ -394,6 +417,7 @@ class Connection:
             waiter.switch(command)
         if self._decoder.error is not None:
             raise self._decoder.error
+        return True
 
     def _scan(self) -> None:
         """Fail the calls whose time is over; close the connection when the peer was silent all that time."""
@@ -402,6 +426,10 @@ class Connection:
             self._scan_timer.stop()
             return
         now = monotonic()
+        if any(pending.deadline <= now for pending in self._pending.values()):
+            self._catch_up()
+            if self.state is not ConnectionState.OPEN:
+                return
         late = [(opaque, pending) for opaque, pending in self._pending.items() if pending.deadline <= now]
         for opaque, _ in late:
             del self._pending[opaque]
@@ -410,6 +438,12 @@ class Connection:
         for _, pending in late:
             waited = now - pending.sent_at
             pending.waiter.throw(RequestTimeout(f"{self.address}: no answer within {waited:.3f} s"))
+
+    def _catch_up(self) -> None:
+        """Read what came while the loop was busy with other things: such an answer is not late."""
+        for _ in range(CATCH_UP_READS):
+            if not self._read() or self.state is not ConnectionState.OPEN:
+                return
 
     def _check_silence(self, sent_at: float, now: float) -> None:
         """A call sent then has timed out: close the connection if the peer was silent for too long by now."""

@@ -80,6 +80,8 @@ class Lifecycle:
     def shutdown(self, timeout: float = 10.0) -> None:
         """Stop; blocks its greenlet until everything has ended, and does nothing when it is stopped already.
 
+        One that was broken off (by a kill, by a ``gevent.Timeout``) can be called again to finish the work.
+
         :param timeout: seconds that work under way may take to end; what has not ended by then is cut off.
         """
         with self._turn:
@@ -87,16 +89,14 @@ class Lifecycle:
                 self._state = ServiceState.STOPPED
                 return
             self._state = ServiceState.STOPPING
-            try:
-                self._shutdown(timeout)
-            finally:
-                self._state = ServiceState.STOPPED
+            self._shutdown(timeout)
+            self._state = ServiceState.STOPPED
 
     def _start(self) -> None:
         """Bring it up; on an error ``_shutdown`` is called and must cope with half a start."""
 
     def _shutdown(self, timeout: float) -> None:
-        """Bring it down within about ``timeout`` seconds."""
+        """Bring it down within about ``timeout`` seconds; must cope with having been broken off before."""
 
     def _check_running(self) -> None:
         """For the first line of every public call.

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: A loop that ran so many seconds before it failed is started again after the shortest pause.
 HEALTHY = 60.0
+#: Seconds that tasks get to end after they were told to.
+KILL_TIMEOUT = 5.0
 
 
 class TaskGroup:
@@ -110,9 +112,11 @@ class TaskGroup:
             task.stop()
 
     def kill(self) -> None:
-        """End every task but the one that calls, and wait until they have ended."""
+        """End every task but the one that calls, and wait until they have ended; at most 5 s for one that refuses."""
         self.stop_periodic()
-        gevent.killall(self._others())
+        gevent.killall(self._others(), timeout=KILL_TIMEOUT)
+        for greenlet in self._others():
+            log.error("%s does not end; it swallows what should end it", greenlet.name)
 
     def failed(self, name: str, error: Exception) -> None:
         """Log and count an error of a task."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from grocketmq import Message, MessageExt, select_queue_by_java_hash
+from grocketmq import Message, MessageExt, Producer, select_queue_by_java_hash
 from grocketmq.errors import RouteNotFoundError
 from grocketmq.model.properties import RESERVED_NAMES
 from tests.helpers import wait_for
@@ -244,7 +244,7 @@ def test_retries_and_dead_letters_as_javas(pair: Pair, topic_name: str, unique_n
         assert (retried.topic, retried.msg_id, retried.body) == (topic_name, sent.msg_id, b"poison")
         assert retried.properties["RETRY_TOPIC"] == topic_name
         assert properties_of(retried, our_group) == properties_of(theirs[1], java_group)
-        dead = {group: dead_letter(cluster, java, producer, group, unique_name) for group in (our_group, java_group)}
+        dead = {group: dead_letter(cluster, producer, group, unique_name("undertaker")) for group in (our_group, java_group)}
     assert len(inbox.messages) == len(consumer.messages) == 2
     assert dead[our_group].body == b"poison"
     assert dead[our_group].reconsume_times == dead[java_group].reconsume_times
@@ -261,9 +261,7 @@ def properties_of(message: JavaMessage, group: str) -> dict[str, str]:
     return {name: value.replace(group, "GROUP") for name, value in comparable(message)["properties"].items()}
 
 
-def dead_letter(
-    cluster: RealCluster, java: JavaDriver, client: Any, group: str, unique_name: Callable[[str], str]
-) -> JavaMessage:
+def dead_letter(cluster: RealCluster, client: Producer, group: str, undertaker: str) -> JavaMessage:
     """The one message among a group's dead letters."""
     topic = f"%DLQ%{group}"
 
@@ -276,9 +274,10 @@ def dead_letter(
 
     wait_for(created, ARRIVAL, f"a broker has made {topic}")
     cluster.create_topic(topic, queues=1)  # releases before 5 make it write-only
-    with java.consume(unique_name("undertaker"), topic) as consumer:
-        (message,) = consumer.wait(1)
-    return message
+    inbox = Inbox()
+    with consuming(cluster, undertaker, topic, inbox):
+        (message,) = inbox.wait(1)
+    return java_view(message)
 
 
 # -- offsets

@@ -306,7 +306,7 @@ def test_auto_commit_keeps_its_interval(lite: Any, producer: Producer) -> None:
     consumer = assigned(lite, queue(), auto_commit=True, auto_commit_interval=60.0)
     for _ in range(3):
         consumer.poll(SOON)
-    assert consumer.offsets(TOPIC) == {}
+    assert consumer.offsets(TOPIC) == {queue(): 0}, "where it began"
     consumer.commit()
     assert consumer.committed(queue()) == 30
 
@@ -420,6 +420,18 @@ def test_pause_neither_hands_out_nor_pulls(lite: Any, producer: Producer, cluste
     began = time.monotonic()
     assert sorted(poll_all(consumer, 2)) == [b"0", b"0"]
     assert time.monotonic() - began < 5, "a resumed queue is pulled at once"
+
+
+# Brokers
+
+
+def test_a_broker_that_knows_no_lite_pulls(lite: Any, producer: Producer, cluster: EmbeddedCluster) -> None:
+    """As those before 5.0: they are pulled from as by any other consumer, and asked once only."""
+    refused = cluster.control(RequestCode.LITE_PULL_MESSAGE, answer(ResponseCode.REQUEST_CODE_NOT_SUPPORTED))
+    send(producer, 30, queue())
+    consumer = assigned(lite)
+    assert len(poll_all(consumer, 30)) == 30
+    assert refused.seen == 1
 
 
 # Bounds

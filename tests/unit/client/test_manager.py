@@ -57,8 +57,9 @@ def test_equal_settings_share_and_the_last_one_ends_it() -> None:
     assert instance.tasks.names()
     clients[1].shutdown()
     assert instance.tasks.names() == []
-    assert manager.instance(clients[0].config) is not instance
-    manager.release(manager.instance(clients[0].config))
+    other = manager.instance(clients[0].config)
+    assert other is not instance
+    manager.release(other)
 
 
 @pytest.mark.parametrize("different", [{"instance_name": "x"}, {"request_timeout": 9.0}, {"client_id": "mine"}])
@@ -74,13 +75,16 @@ def test_different_settings_never_share(different: dict[str, Any]) -> None:
         client.shutdown()
 
 
-def test_an_instance_with_members_is_not_released() -> None:
+def test_an_instance_lives_as_long_as_one_uses_it() -> None:
     manager, client = MQClientManager(), Client("a", [])
     client.bind(manager)
     client.start()
-    manager.release(client._instance)
-    assert client._instance.tasks.names()
+    instance = manager.instance(client.config)
+    assert instance is client._instance
     client.shutdown()
+    assert instance.tasks.names()
+    manager.release(instance)
+    assert instance.tasks.names() == []
 
 
 def test_start_and_shutdown_order() -> None:

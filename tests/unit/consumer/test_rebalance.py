@@ -202,7 +202,9 @@ def test_a_queue_that_is_not_pulled_any_more_is_built_anew() -> None:
 def test_a_queue_given_back_is_taken_anew() -> None:
     balance = Balance("me")
     balance.rebalance.run()
+    balance.rebalance.process_queues[B0].dropped = True
     balance.rebalance.give_back(B0)
+    balance.rebalance.give_back(A1)  # not dropped, so taken anew since
     balance.rebalance.give_back(MessageQueue("T", "unknown", 0))
     assert balance.queues == ["a0", "a1", "b1"]
     assert balance.rebalance.run()

@@ -130,14 +130,18 @@ def test_failed_start_with_failed_clean_up_can_be_tried_again() -> None:
     service.shutdown()
 
 
-def test_failed_shutdown_is_one_all_the_same() -> None:
+def test_a_shutdown_that_failed_is_finished_by_the_next() -> None:
     service = Service()
     service.start()
     service.shutdown_error = ValueError("no")
     with pytest.raises(ValueError, match="no"):
         service.shutdown()
-    assert service.state is ServiceState.STOPPED
+    assert service.state is ServiceState.STOPPING
+    with pytest.raises(ClientStateError):
+        service.use()
+    service.shutdown_error = None
     service.shutdown()
+    assert service.state is ServiceState.STOPPED
 
 
 def test_concurrent_starts_start_once() -> None:
