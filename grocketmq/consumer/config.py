@@ -52,7 +52,7 @@ class ConsumerConfig:
     max_cached_messages: int | None = None
     #: MiB of bodies kept here at most, over all queues.  Default: no such bound.
     max_cached_mib: int | None = None
-    #: Messages of one topic kept here at most, shared out among its queues.  Default: no such bound.
+    #: Messages of one topic kept here at most, shared out among all queues of the consumer.  Default: no such bound.
     max_cached_messages_per_topic: int | None = None
     #: Most offsets between the first and the last message of a queue kept here: a slow message cannot be outrun by more.
     max_span_concurrently: int = 2000

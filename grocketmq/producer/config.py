@@ -15,7 +15,9 @@ __all__ = ["Backpressure", "ProducerConfig"]
 
 @dataclass(frozen=True)
 class Backpressure:
-    """How much may be under way in async and oneway sends; who brings more waits, at most for the send's timeout.
+    """How much may be under way in async sends; who brings more waits, at most for the send's timeout.
+
+    Oneway sends have a bound of their own, which follows from how fast the broker answers.
 
     :param max_messages: messages under way.
     :param max_bytes: bytes of their bodies.
@@ -50,7 +52,7 @@ class ProducerConfig:
     send_timeout: float = 3.0
     #: Seconds for one try; None shares what is left of ``send_timeout`` among the tries that are left.
     try_timeout: float | None = None
-    #: The bound on async and oneway sends under way.
+    #: The bound on async sends under way.
     backpressure: Backpressure = Backpressure()
 
     def __post_init__(self) -> None:

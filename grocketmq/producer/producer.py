@@ -137,6 +137,9 @@ class Producer(BaseClient):
         :raises MessageError: no broker would take it; nothing was sent.
         :raises SendError: every try failed; the last one's error is its cause.
         :raises BrokerError: a broker refused it, and another try would not help.
+        :raises TooManyRequestsError: the bound on calls in flight left no room in time; nothing was sent.
+        :raises RemoteProtocolError: the broker's answer cannot be read; the message may have been stored.
+        :raises ConfigError: both a queue and a selector were given.
         :raises RouteNotFoundError: the topic does not exist and may not be created.
         :raises RemotingError: no name server told the topic's route.
         """

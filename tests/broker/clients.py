@@ -20,7 +20,7 @@ from grocketmq.errors import QueryNotFoundError
 from tests.helpers import wait_for
 from tests.meta.source import ROOT
 
-from .cluster import RealCluster, remoting_request
+from .cluster import UPDATE_BROKER_CONFIG, RealCluster, remoting_request
 
 #: Seconds for messages to arrive, on a machine that has other things to do.
 ARRIVAL = 60.0
@@ -137,11 +137,16 @@ def store_offset(client: Producer | PushConsumer, group: str, queue: MessageQueu
 
 @contextmanager
 def broker_config(cluster: RealCluster, setting: str, value: object, usual: object) -> Iterator[None]:
-    """Change a setting of all brokers while they run."""
+    """Change a setting of all brokers while they run.
+
+    :param value: what to set, with ``true`` or ``false`` for a bool.
+    :param usual: what to set afterwards.
+    """
 
     def change(to: object) -> None:
+        body = f"{setting}={str(to).lower() if isinstance(to, bool) else to}".encode()
         for name in cluster.broker_names:
-            code, _ = remoting_request(cluster.broker_address(name), 25, body=f"{setting}={to}".encode(), timeout=10.0)
+            code, _ = remoting_request(cluster.broker_address(name), UPDATE_BROKER_CONFIG, body=body, timeout=10.0)
             assert code == 0
 
     change(value)
@@ -186,17 +191,9 @@ class Member:
         """The queues it has now, as ``JavaConsumer.assigned`` tells them."""
         return set() if self._process.poll() is not None else self._queues
 
-    def stop(self) -> None:
-        """Have it shut down in order."""
-        self._process.terminate()
-        self._reap()
-
     def kill(self) -> None:
         """``kill -9``; whatever its listener got is in ``bodies`` all the same."""
         self._process.kill()
-        self._reap()
-
-    def _reap(self) -> None:
         wait_for(lambda: self._process.poll() is not None, ARRIVAL, "the member has ended")
         self._reader.join(ARRIVAL)
         self._lines.close()

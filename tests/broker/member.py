@@ -1,18 +1,16 @@
 """Program: a consumer that tells, a JSON object per line, each body its listener gets, and its queues when they change.
 
-``python -m tests.broker.member NAMESRV GROUP TOPIC``; SIGTERM ends it in order.
+``python -m tests.broker.member NAMESRV GROUP TOPIC``; runs until it is killed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from base64 import b64encode
 
 import gevent
-import gevent.event
 
 from grocketmq import ConsumeFromWhere, MessageExt, PushConsumer
 
@@ -28,19 +26,17 @@ def listen(msgs: list[MessageExt]) -> None:
 
 
 def main(namesrv: str, group: str, topic: str) -> None:
-    ended = gevent.event.Event()
-    gevent.signal_handler(signal.SIGTERM, ended.set)
     consumer = PushConsumer(group, namesrv=namesrv, consume_from=ConsumeFromWhere.FIRST_OFFSET)
     consumer.subscribe(topic)
     consumer.register_listener(listen)
     consumer.start()
     known: object = None
-    while not ended.wait(0.1):
+    while True:
         queues = sorted([queue.topic, queue.broker_name, queue.queue_id] for queue in consumer.queues())
         if queues != known:
             tell(queues=queues)
             known = queues
-    consumer.shutdown()
+        gevent.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -593,3 +593,27 @@ def test_a_request_and_its_own_answer_may_share_an_opaque(clients: Clients, serv
     peer = server(serve)
     assert client.invoke(peer.address, request(b"mine"), 5).body == b"mine"
     wait_for(lambda: [one.body for one in answers(peer)] == [b"a request"])
+
+
+def test_an_answer_that_came_while_the_loop_was_busy_is_not_late(clients: Clients, server: StartServer) -> None:
+    """Given an answer that lies in the socket while something burns CPU beyond the deadline, then the call succeeds."""
+
+    def answer_and_burn(peer: Peer) -> None:
+        for got in peer:
+            peer.answer(got)
+            end = time.monotonic() + 0.4
+            while time.monotonic() < end:
+                pass
+
+    client, peer = clients(), server(answer_and_burn)
+    assert client.invoke(peer.address, request(), 0.2).code == 0
+    assert_at_rest(connection_to(client, peer.address))
+
+
+def test_a_call_in_two_halves(clients: Clients, server: StartServer) -> None:
+    """Requests go out in the order they were queued, whoever waits for which answer."""
+    client, peer = clients(), server()
+    halves = [client.invoke_later(peer.address, request(b"%d" % number), 5) for number in range(5)]
+    assert [half().body for half in reversed(halves)] == [b"4", b"3", b"2", b"1", b"0"]
+    assert [got.body for got in peer.requests] == [b"0", b"1", b"2", b"3", b"4"]
+    assert_at_rest(connection_to(client, peer.address))
