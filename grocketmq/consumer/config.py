@@ -54,7 +54,8 @@ class ConsumerConfig:
     max_cached_mib: int | None = None
     #: Messages of one topic kept here at most, shared out among all queues of the consumer.  Default: no such bound.
     max_cached_messages_per_topic: int | None = None
-    #: Most offsets between the first and the last message of a queue kept here: a slow message cannot be outrun by more.
+    #: Most offsets between the first and the last message of a queue kept here; above, pulling waits.  It slows down a
+    #: queue that one slow message holds back, and is no hard bound.
     max_span_concurrently: int = 2000
     #: Where offsets are kept.  Default: at the broker.
     offset_store: OffsetStore | None = None

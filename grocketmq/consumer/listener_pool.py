@@ -49,11 +49,13 @@ class ListenerPool(Generic[T]):
             self._spawn(number)
 
     def put(self, item: T, pause: float = 0.0) -> None:
-        """Have an item worked on; never blocks.
+        """Have an item worked on, unless the pool is stopped; never blocks.
 
         :param item: the item.
         :param pause: seconds before it is due.
         """
+        if self.stopped:
+            return
         if pause > 0:
             self._tasks.spawn_later(pause, "listen later", self._items.put, item)
         else:

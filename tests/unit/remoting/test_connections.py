@@ -176,7 +176,7 @@ def test_a_fault_in_our_own_code_ends_the_connection(
 @pytest.mark.usefixtures("_fast_scan")
 def test_a_peer_that_accepts_but_never_answers(clients: Clients, server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short calls that time out one after the other tell as much as a long one."""
-    monkeypatch.setattr(module, "SILENCE_MEANS_DEAD", 0.2)
+    monkeypatch.setattr(module, "SILENCE_MEANS_DEAD", 1.0)
     client, peer = clients(), server(silent)
     long = spawn(client.invoke, peer.address, request(), 30)
     wait_for(lambda: peer.requests)
