@@ -23,7 +23,7 @@ bench: $(VENV)/.client
 	$(BIN)/python -m bench
 
 soak: $(VENV)/.suite
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest tests/broker -m 'slow or soak'
 
 clean:
 	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
