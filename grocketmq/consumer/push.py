@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from time import monotonic, time
 from typing import Any
 
 from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
-from grocketmq.codes import PROTOCOL_VERSION
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.consumption import Consumption
-from grocketmq.consumer.introspection import consume_directly, topic_status
+from grocketmq.consumer.introspection import client_properties, consume_directly, topic_status
 from grocketmq.consumer.listener import Listener, adapt_listener
 from grocketmq.consumer.pop_consumption import PopConsumption
 from grocketmq.consumer.pull_consumption import PullConsumption
@@ -32,7 +30,6 @@ from grocketmq.model.namespace import retry_topic
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ALL, MessageModel, Sql
 from grocketmq.model.validators import check_topic
-from grocketmq.model.version import version_name
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.lifecycle import ServiceState
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
@@ -288,14 +285,10 @@ class PushConsumer(BaseClient):
 
     def running_info(self) -> ConsumerRunningInfo:
         """Its state as operators see it: settings, subscriptions, queues, rates.  Never blocks."""
-        properties = {field.name: str(getattr(self.settings, field.name)) for field in fields(self.settings)}
+        properties = client_properties(self.config, self.settings, ConsumeType.PASSIVELY, self._started_at)
         properties.update(
-            PROP_NAMESERVER_ADDR=";".join(self.config.namesrv_addresses),
-            PROP_CONSUME_TYPE=ConsumeType.PASSIVELY.value,
             PROP_CONSUMEORDERLY="true" if self._orderly else "false",
             PROP_THREADPOOL_CORE_SIZE=str(self.settings.listener_concurrency),
-            PROP_CONSUMER_START_TIMESTAMP=str(int(self._started_at * 1000)),
-            PROP_CLIENT_VERSION=version_name(PROTOCOL_VERSION),
         )
         rates = self._stats.rates(monotonic())
         status = {topic: topic_status(rates.get(topic, TopicRates())) for topic in self._subscriptions.topics()}
