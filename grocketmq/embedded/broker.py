@@ -52,6 +52,7 @@ class BrokerConfig:
     :param client_expiry: seconds without a heartbeat after which a client counts as gone.
     :param lock_expiry: seconds after which a queue lock that was not renewed is free.
     :param max_bytes: how much messages may take; then the oldest are dropped.  None for no bound.
+    :param property_filter: whether SQL92 filters are served; real brokers need ``enablePropertyFilter=true`` for it.
     """
 
     cluster: str = "DefaultCluster"
@@ -60,6 +61,7 @@ class BrokerConfig:
     client_expiry: float = 120.0
     lock_expiry: float = 60.0
     max_bytes: int | None = None
+    property_filter: bool = True
 
 
 class Broker:
@@ -94,7 +96,7 @@ class Broker:
         config = self._config
         self.topics = TopicTable(config.cluster, self.name, config.auto_create_topics, self._forget_topic)
         self.store = MessageStore((self._ip, 0), self._clock.now_ms, config.max_bytes)
-        self.clients = ClientTable(self.topics, self._clock, config.client_expiry)
+        self.clients = ClientTable(self.topics, self._clock, config.client_expiry, property_filter=config.property_filter)
         self.offsets = OffsetTable(self.store, self.topics, self.clients)
         self.locks = QueueLocks(self._clock, config.lock_expiry)
         intake = Intake(self.store, self._timers, self._clock, config.delay_levels)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.embedded.clock import Clock
+from grocketmq.embedded.filters import check_expression
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.errors import ConfigError
 from grocketmq.model.namespace import retry_topic
@@ -76,13 +77,15 @@ class ClientTable:
     :param topics: the broker's topics; a group's retry topic is made there.
     :param clock: the time.
     :param expiry: seconds without a heartbeat after which a client counts as gone.
+    :param property_filter: whether the broker filters by property.
     """
 
-    def __init__(self, topics: TopicTable, clock: Clock, expiry: float) -> None:
+    def __init__(self, topics: TopicTable, clock: Clock, expiry: float, *, property_filter: bool = True) -> None:
         self.producers: dict[str, dict[Channel, Member]] = {}
         self.consumers: dict[str, ConsumerGroup] = {}
         self.group_configs: dict[str, SubscriptionGroupConfig] = {}
         self.expiry = expiry
+        self.property_filter = property_filter
         self._topics = topics
         self._clock = clock
 
@@ -198,10 +201,7 @@ class ClientTable:
         return success(request)
 
     def _check_config(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
-        checked = bodies.CHECK_CLIENT.decode(request.body).subscription_data
-        if checked.expression_type not in ("", "TAG"):
-            remark = f"The broker does not support consumer to filter message by {checked.expression_type}"
-            raise Refused(ResponseCode.SYSTEM_ERROR, remark)
+        check_expression(bodies.CHECK_CLIENT.decode(request.body).subscription_data, self.property_filter)
         return success(request)
 
     def _consumer_list(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:

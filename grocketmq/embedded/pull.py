@@ -7,19 +7,20 @@ Source: Apache RocketMQ 5.3.3, module broker, classes ``PullMessageProcessor``, 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gevent.event import Event
 
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Timer, Timers
+from grocketmq.embedded.filters import EVERYTHING, MessageFilter, check_property_filter, filter_of, is_tag_type
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.store import GetStatus, Got, MessageStore
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.errors import ConfigError
 from grocketmq.model.route import MASTER_ID, Permission
-from grocketmq.model.subscription import SubscriptionData, subscription
+from grocketmq.model.subscription import Sql, SubscriptionData, subscription
 from grocketmq.remoting.server import Channel, Handler, Refused
 from grocketmq.wire import headers
 from grocketmq.wire.bodies import SubscriptionGroupConfig, TopicConfig
@@ -55,7 +56,7 @@ class _Held:
     request: RemotingCommand
     channel: Channel
     key: tuple[str, int]
-    wanted: frozenset[int] | None
+    wanted: MessageFilter
     checked: int
     timer: Timer | None = None
 
@@ -124,8 +125,7 @@ class Pulls:
         header = headers.PullMessageRequestHeader.parse(request.ext_fields)
         group = self._clients.group_config(header.consumer_group)
         config = self._check(header, group)
-        subscribed = self._subscription(header, group)
-        wanted = frozenset(subscribed.codes) if subscribed.codes and not subscribed.class_filter_mode else None
+        wanted = self._filter(header, group)
         got = self._get(header, wanted)
         if may_hold and header.sys_flag & PullSysFlag.COMMIT_OFFSET:
             self._offsets.offsets[header.consumer_group, header.topic, header.queue_id] = header.commit_offset
@@ -166,15 +166,36 @@ class Pulls:
             raise Refused(ResponseCode.INVALID_PARAMETER, remark, {})
         return config
 
-    def _subscription(self, header: headers.PullMessageRequestHeader, config: SubscriptionGroupConfig) -> SubscriptionData:
+    def _filter(self, header: headers.PullMessageRequestHeader, config: SubscriptionGroupConfig) -> MessageFilter:
         """What the group wants of the topic: as the request says, or else as its last heartbeat said."""
         if header.sys_flag & PullSysFlag.SUBSCRIPTION:
-            _check_type(header.expression_type)
-            try:
-                return subscription(header.topic, header.subscription)
-            except ConfigError as error:
-                remark = "parse the consumer's subscription failed"
-                raise Refused(ResponseCode.SUBSCRIPTION_PARSE_FAILED, remark, {}) from error
+            return self._requested_filter(header)
+        subscribed = self._subscription(header, config)
+        try:
+            wanted = filter_of(subscribed)
+        except ConfigError as error:
+            remark = "The broker's consumer filter data is not exist!Your expression may be wrong!"
+            raise Refused(ResponseCode.FILTER_DATA_NOT_EXIST, remark, {}) from error
+        check_property_filter(subscribed.expression_type, self._clients.property_filter)
+        return wanted
+
+    def _requested_filter(self, header: headers.PullMessageRequestHeader) -> MessageFilter:
+        """A filter that came with the pull; a condition that cannot be read filters nothing, as in a real broker."""
+        text, kind = header.subscription, header.expression_type
+        by_tag = is_tag_type(kind)
+        try:
+            subscribed = subscription(header.topic, text if by_tag else Sql(text or ""))
+        except ConfigError as error:
+            remark = "parse the consumer's subscription failed"
+            raise Refused(ResponseCode.SUBSCRIPTION_PARSE_FAILED, remark, {}) from error
+        check_property_filter(kind, self._clients.property_filter)
+        try:
+            return filter_of(subscribed if by_tag else replace(subscribed, expression_type=kind or ""))
+        except ConfigError:
+            return EVERYTHING
+
+    def _subscription(self, header: headers.PullMessageRequestHeader, config: SubscriptionGroupConfig) -> SubscriptionData:
+        """What the group's last heartbeat said of the topic."""
         group = self._clients.consumers.get(header.consumer_group)
         if group is None:
             raise Refused(ResponseCode.SUBSCRIPTION_NOT_EXIST, "the consumer's group info not exist", {})
@@ -186,10 +207,9 @@ class Pulls:
             raise Refused(ResponseCode.SUBSCRIPTION_NOT_EXIST, "the consumer's subscription not exist", {})
         if subscribed.sub_version < header.sub_version:
             raise Refused(ResponseCode.SUBSCRIPTION_NOT_LATEST, "the consumer's subscription not latest", {})
-        _check_type(subscribed.expression_type)
         return subscribed
 
-    def _get(self, header: headers.PullMessageRequestHeader, wanted: frozenset[int] | None) -> Got:
+    def _get(self, header: headers.PullMessageRequestHeader, wanted: MessageFilter) -> Got:
         queue = self._store.queue(header.topic, header.queue_id)
         reset = self._offsets.take_reset(header.consumer_group, header.topic, header.queue_id)
         if reset is not None:
@@ -203,7 +223,7 @@ class Pulls:
         request: RemotingCommand,
         channel: Channel,
         header: headers.PullMessageRequestHeader,
-        wanted: frozenset[int] | None,
+        wanted: MessageFilter,
     ) -> None:
         key = (header.topic, header.queue_id)
         held = _Held(request, channel, key, wanted, header.queue_offset)
@@ -231,10 +251,3 @@ class Pulls:
         self._held_by[held.channel] -= 1
         if not self._held_by[held.channel]:
             del self._held_by[held.channel]
-
-
-def _check_type(expression_type: str | None) -> None:
-    """Refuse filters by property, as brokers do unless they are configured otherwise."""
-    if expression_type not in (None, "", "TAG"):
-        remark = f"The broker does not support consumer to filter message by {expression_type}"
-        raise Refused(ResponseCode.SYSTEM_ERROR, remark, {})

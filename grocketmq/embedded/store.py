@@ -13,6 +13,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
+from grocketmq.embedded.filters import EVERYTHING, MessageFilter
 from grocketmq.hashing import java_string_hash
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_message
@@ -142,13 +143,13 @@ class ConsumeQueue:
         self._numbers.append(number)
         self._tags.append(tags)
 
-    def get(self, offset: int, most: int, most_bytes: int, wanted: frozenset[int] | None) -> Got:
+    def get(self, offset: int, most: int, most_bytes: int, wanted: MessageFilter = EVERYTHING) -> Got:
         """Read; never blocks.
 
         :param offset: where to begin.
         :param most: at most so many messages.
         :param most_bytes: and so many bytes, but one message at least.
-        :param wanted: codes of the tags to take; None for all.
+        :param wanted: which messages to take.
         """
         low, high = self.min_offset, self.max_offset
         if not high:
@@ -163,10 +164,11 @@ class ConsumeQueue:
         size = 0
         place = offset - self._first
         numbers, tags, frame_of = self._numbers, self._tags, self._log.frame
+        everything = wanted == EVERYTHING
         last = min(len(numbers), place + max(MAX_FILTERED, most))
         while place < last:
-            if wanted is None or tags[place] in wanted:
-                frame = frame_of(numbers[place])
+            frame = frame_of(numbers[place])
+            if everything or wanted.takes(tags[place], frame):
                 if frames and (len(frames) >= most or size + len(frame) > most_bytes):
                     break
                 frames.append(frame)
@@ -174,11 +176,14 @@ class ConsumeQueue:
             place += 1
         return Got(GetStatus.FOUND if frames else GetStatus.NO_MATCHED, self._first + place, low, high, frames)
 
-    def holds(self, wanted: frozenset[int] | None, offset: int) -> bool:
-        """Whether a message at or behind an offset has one of these tags."""
+    def holds(self, wanted: MessageFilter, offset: int) -> bool:
+        """Whether a message at or behind an offset is wanted."""
         self._trim()
-        tags = self._tags[max(0, offset - self._first) :]
-        return bool(tags) if wanted is None else any(tag in wanted for tag in tags)
+        first = max(0, offset - self._first)
+        if wanted == EVERYTHING:
+            return first < len(self._tags)
+        frame_of, numbers, tags = self._log.frame, self._numbers, self._tags
+        return any(wanted.takes(tags[place], frame_of(numbers[place])) for place in range(first, len(tags)))
 
     def search(self, timestamp_ms: int, *, upper: bool = False) -> int:
         """The first offset stored at or after a time; with ``upper`` the last one stored at or before it."""

@@ -17,7 +17,9 @@ from grocketmq.wire.bodies import LockBatchRequestBody
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.message_codec import decode_messages, encode_batch
 from tests.embedded.raw import RawClient, send_header
+from tests.embedded.sql_cases import CASES, fill, taken
 
+from .clients import broker_config
 from .cluster import RealCluster
 
 #: Fields and properties whose values are different each time.
@@ -250,3 +252,15 @@ def test_answers_are_alike(
     real, ours = answers
     assert [what for what, _ in ours] == [what for what, _ in real]
     assert [(what, mine, theirs) for (what, mine), (_, theirs) in zip(ours, real, strict=True) if mine != theirs] == []
+
+
+def test_sql_filters(real_cluster: RealCluster, topic_name: str, group_name: str) -> None:
+    """The real broker's word on the cases by which the embedded one is tested."""
+    raw = RawClient(real_cluster.broker_address("broker-a"))
+    try:
+        with broker_config(real_cluster, "enablePropertyFilter", True, False):
+            fill(raw, topic_name)
+            found = {text: taken(raw, topic_name, group_name, text) for text in CASES}
+    finally:
+        raw.close()
+    assert {text: (ours, found[text]) for text, ours in CASES.items() if ours != found[text]} == {}

@@ -171,7 +171,6 @@ def test_refused_pulls(raw: RawClient, cluster: EmbeddedCluster) -> None:
     assert names(raw.pull(queue_id=-1)) == "INVALID_PARAMETER"
     assert names(raw.pull(group="bad group!")) == "SUBSCRIPTION_GROUP_NOT_EXIST"
     assert names(raw.pull(expression="||")) == "SUBSCRIPTION_PARSE_FAILED"
-    assert names(raw.pull(expression="a > 1", expression_type="SQL92")) == "SYSTEM_ERROR"
 
 
 def test_the_heartbeats_subscription_counts(raw: RawClient) -> None:
@@ -466,13 +465,15 @@ def test_silent_clients_are_dropped(raw: RawClient, other: RawClient, cluster: E
 
 
 def test_check_of_a_subscription(raw: RawClient) -> None:
-    def check(expression_type: str) -> str:
+    def check(expression_type: str, expression: str = "a > 1") -> str:
         data = subscription(TOPIC, "*")
-        body = CheckClientRequestBody("client", GROUP, type(data)(TOPIC, "a > 1", expression_type=expression_type))
+        body = CheckClientRequestBody("client", GROUP, type(data)(TOPIC, expression, expression_type=expression_type))
         return names(raw.call(headers.HeartbeatRequestHeader(), bodies.CHECK_CLIENT.encode(body), code=46))
 
     assert check("TAG") == "SUCCESS"
-    assert check("SQL92") == "SYSTEM_ERROR"
+    assert check("SQL92") == "SUCCESS"
+    assert check("SQL92", "a >") == "SUBSCRIPTION_PARSE_FAILED"
+    assert check("OTHER") == "SUBSCRIPTION_PARSE_FAILED"
 
 
 def lock(raw: RawClient, client_id: str, *queue_ids: int, code: int = RequestCode.LOCK_BATCH_MQ) -> list[int]:

@@ -146,8 +146,8 @@ def test_a_subscription_that_is_refused_leaves_the_old_one(cluster: EmbeddedClus
     consumer.subscribe("T")
     consumer.register_listener(lambda msgs: seen.extend(one.body for one in msgs))
     with consumer:
-        with pytest.raises(ConfigError, match="a > 1"):
-            consumer.subscribe("T", Sql("a > 1"))
+        with pytest.raises(ConfigError, match="a >"):
+            consumer.subscribe("T", Sql("a >"))
         producer.send(Message("T", b"x"))
         wait_for(lambda: seen == [b"x"], timeout=10)
 

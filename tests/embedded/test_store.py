@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from grocketmq.embedded.filters import EVERYTHING, MessageFilter
 from grocketmq.embedded.store import MAX_FILTERED, GetStatus, MessageStore, tags_code
 from grocketmq.wire.message_codec import decode_message, decode_messages
 
@@ -31,6 +32,10 @@ def store(time: Time) -> MessageStore:
 
 def put(store: MessageStore, body: bytes = b"body", tag: str | None = None, topic: str = "T", queue: int = 0) -> int:
     return store.put(topic, queue, body, "", tags_code(tag), born_host=HOST).commit_log_offset
+
+
+def tagged(*tags: str) -> MessageFilter:
+    return MessageFilter(frozenset(map(tags_code, tags)))
 
 
 def bodies(frames: list[bytes]) -> list[bytes]:
@@ -71,13 +76,13 @@ def test_only_where_a_message_starts(store: MessageStore) -> None:
 def test_offsets_in_and_beyond_a_queue(store: MessageStore, offset: int, status: GetStatus, next_offset: int) -> None:
     for _ in range(3):
         put(store)
-    got = store.queue("T", 0).get(offset, 32, MANY, None)
+    got = store.queue("T", 0).get(offset, 32, MANY)
     assert (got.status, got.next_offset, got.min_offset, got.max_offset) == (status, next_offset, 0, 3)
     assert len(got.frames) == (3 - offset if status is GetStatus.FOUND else 0)
 
 
 def test_empty_queue(store: MessageStore) -> None:
-    got = store.queue("T", 7).get(5, 32, MANY, None)
+    got = store.queue("T", 7).get(5, 32, MANY)
     assert (got.status, got.next_offset) == (GetStatus.NO_MESSAGE_IN_QUEUE, 0)
     assert ("T", 7) not in store.queues
 
@@ -87,21 +92,21 @@ def test_tags(store: MessageStore) -> None:
         put(store, b"%d" % number, "abc"[number % 3])
     put(store, b"none")
     queue = store.queue("T", 0)
-    got = queue.get(1, 2, MANY, frozenset({tags_code("a"), tags_code("c")}))
+    got = queue.get(1, 2, MANY, tagged("a", "c"))
     assert bodies(got.frames) == [b"2", b"3"]
     assert got.next_offset == 5, "up to the next message that is wanted"
-    none = queue.get(0, 32, MANY, frozenset({tags_code("other")}))
+    none = queue.get(0, 32, MANY, tagged("other"))
     assert (none.status, none.next_offset) == (GetStatus.NO_MATCHED, 10)
-    assert queue.holds(frozenset({tags_code("c")}), 8)
-    assert not queue.holds(frozenset({tags_code("b")}), 8)
-    assert queue.holds(None, 9)
-    assert not queue.holds(None, 10)
+    assert queue.holds(tagged("c"), 8)
+    assert not queue.holds(tagged("b"), 8)
+    assert queue.holds(EVERYTHING, 9)
+    assert not queue.holds(EVERYTHING, 10)
 
 
 def test_a_filter_does_not_look_at_all_at_once(store: MessageStore) -> None:
     for _ in range(MAX_FILTERED + 10):
         put(store, b"")
-    got = store.queue("T", 0).get(0, 32, MANY, frozenset({tags_code("other")}))
+    got = store.queue("T", 0).get(0, 32, MANY, tagged("other"))
     assert (got.status, got.next_offset) == (GetStatus.NO_MATCHED, MAX_FILTERED)
 
 
@@ -109,10 +114,10 @@ def test_count_and_bytes_are_bounded_but_one_message_always_comes(store: Message
     for _ in range(5):
         put(store, b"x" * 1000)
     queue = store.queue("T", 0)
-    assert len(queue.get(0, 3, MANY, None).frames) == 3
-    assert len(queue.get(0, 32, 2500, None).frames) == 2
-    assert len(queue.get(0, 32, 10, None).frames) == 1
-    assert len(queue.get(0, -1, MANY, None).frames) == 1
+    assert len(queue.get(0, 3, MANY).frames) == 3
+    assert len(queue.get(0, 32, 2500).frames) == 2
+    assert len(queue.get(0, 32, 10).frames) == 1
+    assert len(queue.get(0, -1, MANY).frames) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,12 +147,12 @@ def test_the_oldest_messages_go_when_the_store_is_full(time: Time) -> None:
     queue, emptied = store.queue("T", 0), store.queue("T", 1)
     assert queue.max_offset == 500
     assert 400 < queue.min_offset < 420
-    assert bodies(queue.get(499, 1, MANY, None).frames) == [b"499" * 300]
-    assert queue.get(0, 1, MANY, None).status is GetStatus.TOO_SMALL
+    assert bodies(queue.get(499, 1, MANY).frames) == [b"499" * 300]
+    assert queue.get(0, 1, MANY).status is GetStatus.TOO_SMALL
     assert queue.earliest_time() == queue.min_offset
     assert queue.search(0) == queue.min_offset
     assert (emptied.min_offset, emptied.max_offset) == (1, 1)
-    assert emptied.get(1, 1, MANY, None).status is GetStatus.OVERFLOW_ONE
+    assert emptied.get(1, 1, MANY).status is GetStatus.OVERFLOW_ONE
     assert store.log.at(first) is None
 
 
