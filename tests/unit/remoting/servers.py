@@ -231,6 +231,11 @@ class ThrowAtSwitch:
 
     def _trace(self, event: str, args: object) -> None:
         self.left -= 1
-        if self.left == 0 and not self.victim.dead:
+        if self.left == 0:
+            # Not here: older gevents call a greenlet dead in the very switch that starts it.
+            gevent.get_hub().loop.run_callback(self._throw)
+
+    def _throw(self) -> None:
+        if not self.victim.dead:
             self.thrown = True
-            self.victim.kill(self.error, block=False)
+            self.victim.throw(self.error)
