@@ -148,7 +148,9 @@ class AssignedQueues:
             try:
                 assigned = self._line.get(timeout=None if deadline is None else deadline.remaining())
             except Empty:
-                return []
+                if deadline is None or deadline.expired:
+                    return []
+                continue  # libuv's timers may be a millisecond early
             if assigned is None:
                 self._line.put(None)  # for the next one
                 raise ClientStateError("the consumer was shut down while a poll waited for messages")

@@ -7,7 +7,10 @@ from time import monotonic
 
 from grocketmq.errors import RequestTimeout
 
-__all__ = ["Backoff", "Deadline"]
+__all__ = ["SHORTEST_WAIT", "Backoff", "Deadline"]
+
+#: Seconds; gevent's libuv loop times nothing shorter, and warns of it.
+SHORTEST_WAIT = 0.001
 
 
 class Deadline:
@@ -22,8 +25,11 @@ class Deadline:
         self.at = monotonic() + seconds
 
     def remaining(self) -> float:
-        """Seconds left, never negative."""
-        return max(0.0, self.at - monotonic())
+        """Seconds left to wait: 0 when it is over, else no less than :data:`SHORTEST_WAIT`."""
+        left = self.at - monotonic()
+        if left >= SHORTEST_WAIT:
+            return left
+        return SHORTEST_WAIT if left > 0.0 else 0.0
 
     @property
     def expired(self) -> bool:
@@ -31,13 +37,13 @@ class Deadline:
         return monotonic() >= self.at
 
     def check(self, what: str) -> float:
-        """Seconds left for a step.
+        """As :meth:`remaining`, for a step that needs some time.
 
         :param what: the step, for the message.
         :raises RequestTimeout: when no time is left.
         """
-        left = self.at - monotonic()
-        if left <= 0:
+        left = self.remaining()
+        if not left:
             raise RequestTimeout(f"no time left to {what}")
         return left
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from grocketmq.errors import RequestTimeout
 from grocketmq.runtime import deadline as module
-from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.deadline import SHORTEST_WAIT, Backoff, Deadline
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def test_deadline(clock: list[float]) -> None:
     assert (deadline.remaining(), deadline.expired, deadline.check("send")) == (2.0, False, 2.0)
     clock[0] += 1.5
     assert (deadline.remaining(), deadline.expired) == (0.5, False)
-    clock[0] += 0.5
+    clock[0] += 0.4999
+    assert (deadline.remaining(), deadline.expired, deadline.check("send")) == (SHORTEST_WAIT, False, SHORTEST_WAIT)
+    clock[0] += 0.0001
     assert (deadline.remaining(), deadline.expired) == (0.0, True)
     clock[0] += 100
     assert deadline.remaining() == 0.0

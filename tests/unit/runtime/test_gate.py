@@ -104,7 +104,7 @@ def test_budget_of_one_turn(gates: Callable[[float], FairGate], greenlets: list[
     gate = gates(0.002)
     by_turn: list[int] = []
     passed = in_line(gate, greenlets, 10, work=0.0025)
-    with_timer = gevent.get_hub().loop.timer(0, 0.0001)
+    with_timer = gevent.get_hub().loop.timer(0, 0.001)
     with_timer.start(lambda: by_turn.append(len(passed)))
     gevent.joinall(greenlets, timeout=5)
     with_timer.stop()
