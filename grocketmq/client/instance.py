@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import time_ns
 
 import gevent
@@ -35,6 +35,7 @@ from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
 from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, RouteNotFoundError
 from grocketmq.model.addresses import client_id, vip_address
 from grocketmq.model.message_id import UniqueIdGenerator
+from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.route import MASTER_ID, MessageQueue, TopicPublishInfo, TopicRouteData
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.remoting.stream import local_ip
@@ -248,6 +249,19 @@ class ClientInstance:
             self._heartbeat_task.wake()
         return changed
 
+    def find_routes(self, topics: Iterable[str]) -> None:
+        """Fetch routes that a consumer needs, one after the other; blocks at most 3 s each.  One that is missing is looked
+        for in the background until it is there.
+
+        :param topics: the topics' names.
+        """
+        for topic in topics:
+            try:
+                self.refresh_route(topic)
+            except GRocketMQError as error:  # a retry topic comes into being with the first message that fails
+                log.log(logging.DEBUG if is_retry_topic(topic) else logging.WARNING, "topic %s is awaited: %s", topic, error)
+        self.refresh_routes_soon()
+
     def refresh_routes_soon(self) -> None:
         """Fetch all routes in use in the background; never blocks."""
         self._route_task.wake()
@@ -338,18 +352,20 @@ class ClientInstance:
         self._rebalance_task.wake()
 
     def _rebalance(self) -> float | None:
-        balanced = True
-        for consumer in list(self._consumers.values()):
-            try:
-                balanced &= consumer.rebalance()
-            except Exception as error:
-                balanced = False
-                self.tasks.failed(f"rebalance of {consumer.group}", error)
+        balanced = self._at_consumers("rebalance", lambda consumer: consumer.rebalance())
         return None if balanced else REBALANCE_SOON
 
     def _persist_offsets(self) -> None:
+        self._at_consumers("persist offsets", lambda consumer: consumer.persist_offsets())
+
+    def _at_consumers(self, what: str, call: Callable[[ConsumerMember], bool | None]) -> bool:
+        """Make a call at every consumer, one after the other; whether none answered False or failed."""
+        well = True
         for consumer in list(self._consumers.values()):
-            try:
-                consumer.persist_offsets()
-            except Exception as error:
-                self.tasks.failed(f"persist offsets of {consumer.group}", error)
+            if self._consumers.get(consumer.group) is consumer:  # else it has left while another one was called
+                try:
+                    well &= call(consumer) is not False
+                except Exception as error:
+                    well = False
+                    self.tasks.failed(f"{what} of {consumer.group}", error)
+        return well

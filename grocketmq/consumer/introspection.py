@@ -48,6 +48,7 @@ def client_properties(config: ClientConfig, settings: object, kind: ConsumeType,
         **own,
         "PROP_NAMESERVER_ADDR": ";".join(config.namesrv_addresses),
         "PROP_CONSUME_TYPE": kind.value,
+        "PROP_CONSUMEORDERLY": "false",
         "PROP_CONSUMER_START_TIMESTAMP": str(int(started * 1000)),
         "PROP_CLIENT_VERSION": version_name(PROTOCOL_VERSION),
     }

@@ -5,7 +5,6 @@ Source: Apache RocketMQ 5.3.3, module client, class ``DefaultLitePullConsumerImp
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from time import monotonic, time
 from typing import Any
@@ -17,17 +16,17 @@ from grocketmq.client.config import split_options
 from grocketmq.consumer.assignment import Assignment
 from grocketmq.consumer.config import LitePullConsumerConfig
 from grocketmq.consumer.introspection import client_properties, no_listener, process_queue_info, topic_status
-from grocketmq.consumer.lite_pulls import HOLD, PULL_TIMEOUT, LitePulls
+from grocketmq.consumer.lite_pulls import LitePulls
 from grocketmq.consumer.lite_queues import AssignedQueues
 from grocketmq.consumer.local_offset_store import LocalFileOffsetStore
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.offset_store import OffsetStore, RemoteBrokerOffsetStore
 from grocketmq.consumer.process_queue import ProcessQueue
-from grocketmq.consumer.puller import Puller, PullOptions
+from grocketmq.consumer.puller import HELD_TIMEOUT, HOLD, Puller, PullOptions
 from grocketmq.consumer.start_offset import start_offset
 from grocketmq.consumer.stats import SAMPLE_INTERVAL, StatsRecorder, TopicRates
 from grocketmq.consumer.subscription_check import CHECK_INTERVAL, SubscriptionCheck
 from grocketmq.consumer.subscriptions import Subscriptions
-from grocketmq.errors import GRocketMQError
 from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import MessageModel
@@ -36,8 +35,6 @@ from grocketmq.runtime.lifecycle import ServiceState
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["LiteMember"]
-
-log = logging.getLogger(__name__)
 
 
 class LiteMember(BaseClient):
@@ -74,7 +71,7 @@ class LiteMember(BaseClient):
         self._store.open(instance, self.group)
         self._compose()
         instance.register_consumer(self)
-        self._find_routes(self._subscriptions.topics())
+        instance.find_routes(self._subscriptions.topics())
         self._check.compile()
         instance.heartbeat_now()
         self._assignment.start()
@@ -88,10 +85,11 @@ class LiteMember(BaseClient):
         self._check = SubscriptionCheck(self.group, instance, self._subscriptions)
         self._queues = AssignedQueues(settings, self._process_queues)
         options = PullOptions(
-            max_nums=settings.pull_batch_size, hold=HOLD, timeout=PULL_TIMEOUT, send_subscription=True, lite=True
+            max_nums=settings.pull_batch_size, hold=HOLD, timeout=HELD_TIMEOUT, send_subscription=True, lite=True
         )
         puller = Puller(self.group, instance)
-        self._pulls = LitePulls(puller, options, self._queues, self._subscriptions, instance, tasks, self._stats)
+        member = Membership(self.group, instance, settings, self._subscriptions, tasks, self._stats)
+        self._pulls = LitePulls(member, puller, options, self._queues)
         self._assignment = Assignment(
             self.group,
             instance,
@@ -120,10 +118,6 @@ class LiteMember(BaseClient):
         self._instance.unregister_consumer(self)
         self._leave_instance()
 
-    def _check_not_stopped(self) -> None:
-        if self.state in (ServiceState.STOPPING, ServiceState.STOPPED):
-            self._check_running()
-
     def _check_agreement(self) -> None:
         if self._wanted is None:
             self._check.agreement()
@@ -133,20 +127,11 @@ class LiteMember(BaseClient):
         if self.state is ServiceState.RUNNING:
             self._check_running()
             self._assignment.wanted = self._wanted
-            self._find_routes(topics)
+            self._instance.find_routes(topics)
             self._check.compile()
             self._instance.heartbeat_now()
             if not self.rebalance():
                 self._instance.rebalance_soon()
-
-    def _find_routes(self, topics: Iterable[str]) -> None:
-        """Fetch routes; one that is missing is looked for in the background until it is there."""
-        for topic in topics:
-            try:
-                self._instance.refresh_route(topic)
-            except GRocketMQError as error:
-                log.warning("%r waits for topic %s: %s", self, topic, error)
-        self._instance.refresh_routes_soon()
 
     # -- for the instance ----------------------------------------------------------------------------------------------------
 
@@ -170,6 +155,7 @@ class LiteMember(BaseClient):
 
         :returns: whether it has exactly those.
         """
+        self._check_started()
         balanced = self._assignment.run()
         self._tell_changes()
         return balanced
@@ -188,6 +174,7 @@ class LiteMember(BaseClient):
 
     def persist_offsets(self) -> None:
         """Store the positions committed so far; blocks for calls to brokers.  It also happens by itself."""
+        self._check_started()
         self._store.persist(list(self._process_queues))
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
@@ -195,6 +182,7 @@ class LiteMember(BaseClient):
 
         :param topic: the topic's name.
         """
+        self._check_started()
         committed = {queue: self._store.in_memory(queue) for queue in self._process_queues if queue.topic == topic}
         return {queue: offset for queue, offset in committed.items() if offset is not None}
 
@@ -203,6 +191,7 @@ class LiteMember(BaseClient):
 
         :param offsets: where to go on in which queue.
         """
+        self._check_started()
         for queue, offset in offsets.items():
             assigned = self._queues.get(queue)
             if assigned is not None:
@@ -212,6 +201,7 @@ class LiteMember(BaseClient):
 
     def running_info(self) -> ConsumerRunningInfo:
         """Its state as operators see it: settings, subscriptions, queues, rates.  Never blocks."""
+        self._check_started()
         properties = client_properties(self.config, self.settings, ConsumeType.ACTIVELY, self._started_at)
         queues = {
             queue: process_queue_info(held, self._store.in_memory(queue) or 0) for queue, held in self._process_queues.items()

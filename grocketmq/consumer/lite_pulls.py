@@ -11,26 +11,21 @@ from time import monotonic
 
 import gevent
 
-from grocketmq.client.instance import ClientInstance
+from grocketmq.consumer.config import LitePullConsumerConfig
 from grocketmq.consumer.lite_queues import AssignedQueue, AssignedQueues
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.consumer.pull_request import PullRequest
 from grocketmq.consumer.pull_service import AFTER_ERROR, pause_after
 from grocketmq.consumer.puller import Puller, PullOptions
-from grocketmq.consumer.stats import StatsRecorder
-from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.errors import GRocketMQError
 from grocketmq.model.results import PullResult, PullStatus
 from grocketmq.model.route import MessageQueue
-from grocketmq.runtime.tasks import TaskGroup
 
-__all__ = ["HOLD", "PULL_TIMEOUT", "LitePulls"]
+__all__ = ["LitePulls"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds a broker may hold a pull that finds nothing, and to wait for its answer.
-HOLD = 20.0
-PULL_TIMEOUT = 30.0
 #: A paused or full queue is woken when it can go on; it looks by itself so often, and so does not seem forgotten.
 _LOOK = 30.0
 
@@ -38,32 +33,22 @@ _LOOK = 30.0
 class LitePulls:
     """The pulling half of a lite pull consumer, and what its rebalance asks about the queues.
 
+    :param member: the consumer.
     :param puller: makes the pulls.
     :param options: how.
     :param queues: what to pull, and where the messages go.
-    :param subscriptions: what is wanted of each topic.
-    :param instance: its instance.
-    :param tasks: owns the greenlets.
-    :param stats: counts.
     """
 
     def __init__(
-        self,
-        puller: Puller,
-        options: PullOptions,
-        queues: AssignedQueues,
-        subscriptions: Subscriptions,
-        instance: ClientInstance,
-        tasks: TaskGroup,
-        stats: StatsRecorder,
+        self, member: Membership[LitePullConsumerConfig], puller: Puller, options: PullOptions, queues: AssignedQueues
     ) -> None:
         self._puller = puller
         self._options = options
         self._queues = queues
-        self._subscriptions = subscriptions
-        self._instance = instance
-        self._tasks = tasks
-        self._stats = stats
+        self._subscriptions = member.subscriptions
+        self._instance = member.instance
+        self._tasks = member.tasks
+        self._stats = member.stats
 
     def begin(self, request: PullRequest, pause: float = 0.0) -> None:
         """Pull a new queue from now on; never blocks.

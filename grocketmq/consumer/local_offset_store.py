@@ -78,16 +78,14 @@ class LocalFileOffsetStore:
 
     def persist(self, queues: Iterable[MessageQueue]) -> None:
         """Write the file if anything changed; blocks for that.  An error is logged and the write is tried again next time."""
-        try:
-            self._write(queues)
-        except OSError as error:
-            if not self._failing:
-                self._failing = True
-                log.error("offsets not written to %s, tried again later: %s", self._path, error)
+        self._try_to_write(queues)
 
-    def persist_one(self, queue: MessageQueue) -> None:
-        """Write the file with the offset of one queue; blocks for that."""
-        self.persist([queue])
+    def persist_one(self, queue: MessageQueue) -> bool:
+        """Write the file with the offset of one queue; blocks for that.
+
+        :returns: whether there is nothing left to store.
+        """
+        return self._try_to_write([queue])
 
     def flush(self, queues: Iterable[MessageQueue]) -> None:
         """Write the file if anything changed; blocks for that.
@@ -103,6 +101,16 @@ class LocalFileOffsetStore:
         """Forget the offset in memory; the file keeps it."""
         self._offsets.pop(queue, None)
         self._frozen.discard(queue)
+
+    def _try_to_write(self, queues: Iterable[MessageQueue]) -> bool:
+        try:
+            self._write(queues)
+            return True
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                log.error("offsets not written to %s, tried again later: %s", self._path, error)
+            return False
 
     def _write(self, queues: Iterable[MessageQueue]) -> None:
         with self._writing:

@@ -43,8 +43,11 @@ class OffsetStore(Protocol):
     def persist(self, queues: Iterable[MessageQueue]) -> None:
         """Store the offsets of these queues, and forget those of others; errors are logged and met again next time."""
 
-    def persist_one(self, queue: MessageQueue) -> None:
-        """Store the offset of one queue; an error is logged."""
+    def persist_one(self, queue: MessageQueue) -> bool:
+        """Store the offset of one queue; an error is logged.
+
+        :returns: whether there is nothing left to store.
+        """
 
     def flush(self, queues: Iterable[MessageQueue]) -> None:
         """Store the offsets of these queues; an error is raised once all were tried."""
@@ -115,20 +118,22 @@ class RemoteBrokerOffsetStore:
             else:
                 self.remove(queue)
 
-    def persist_one(self, queue: MessageQueue) -> None:
+    def persist_one(self, queue: MessageQueue) -> bool:
         """See :class:`OffsetStore`; blocks at most 5 s."""
         try:
             self._store(queue)
+            return True
         except GRocketMQError as error:
             if queue not in self._refused:  # once for each time it begins to fail
                 self._refused.add(queue)
                 log.warning(
-                    "offset %s of %s for group %s not stored, tried again later: %s",
+                    "offset %s of %s for group %s not stored: %s",
                     self.in_memory(queue),
                     queue,
                     self._group,
                     error,
                 )
+            return False
 
     def flush(self, queues: Iterable[MessageQueue]) -> None:
         """See :class:`OffsetStore`; blocks at most 5 s a queue."""

@@ -27,17 +27,16 @@ from grocketmq.consumer.concurrently import ConsumeRequest
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.listener import ConsumeContext, consumed_of
 from grocketmq.consumer.listener_pool import ListenerPool
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.pop_acks import AckService, PopAcks
 from grocketmq.consumer.pop_queue import PopQueue
 from grocketmq.consumer.send_back import SendBack
-from grocketmq.consumer.stats import StatsRecorder
 from grocketmq.errors import GRocketMQError
 from grocketmq.model.message import MessageExt
 from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.properties import Property
 from grocketmq.model.route import MessageQueue
 from grocketmq.runtime.deadline import Deadline
-from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["PopConsumeService", "retry_delay"]
 
@@ -61,33 +60,29 @@ def retry_delay(level: int, reconsume_times: int) -> int:
 class PopConsumeService:
     """The consuming half of a push consumer that pops.
 
+    :param member: the consumer.
     :param listener: ``(messages, context) -> answer``.
-    :param settings: the consumer's.
     :param acks: puts messages off.
     :param ack_service: acknowledges them.
     :param send_back: gives them to the dead letters.
-    :param tasks: owns the greenlets.
-    :param stats: counts.
     """
 
     def __init__(
         self,
+        member: Membership[PushConsumerConfig],
         listener: Callable[[list[MessageExt], ConsumeContext], object],
-        settings: PushConsumerConfig,
         acks: PopAcks,
         ack_service: AckService,
         send_back: SendBack,
-        tasks: TaskGroup,
-        stats: StatsRecorder,
     ) -> None:
         self._listener = listener
-        self._settings = settings
+        self._settings = settings = member.settings
         self._acks = acks
         self._ack_service = ack_service
         self._send_back = send_back
-        self._stats = stats
+        self._stats = member.stats
         self._pool: ListenerPool[ConsumeRequest[PopQueue]] = ListenerPool(
-            tasks, settings.listener_concurrency, self._work, settings.max_messages_per_second
+            member.tasks, settings.listener_concurrency, self._work, settings.max_messages_per_second
         )
 
     def submit(self, queue: MessageQueue, popped: PopQueue, messages: list[MessageExt]) -> None:

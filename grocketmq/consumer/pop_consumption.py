@@ -11,9 +11,10 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
 
-from grocketmq.client.instance import ClientInstance
 from grocketmq.client.pop_api import PopAPI
 from grocketmq.consumer.config import PushConsumerConfig
+from grocketmq.consumer.consumption import Consumption
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.pop_acks import AckService, PopAcks
 from grocketmq.consumer.pop_consume import PopConsumeService
 from grocketmq.consumer.pop_queue import BrokerClocks, PopQueue
@@ -21,59 +22,34 @@ from grocketmq.consumer.pop_rebalance import PopRebalance
 from grocketmq.consumer.pop_service import PopService
 from grocketmq.consumer.popper import Popper
 from grocketmq.consumer.send_back import SendBack
-from grocketmq.consumer.stats import StatsRecorder
-from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.runtime.deadline import Deadline
-from grocketmq.runtime.tasks import TaskGroup
-from grocketmq.wire.bodies import PopProcessQueueInfo, ProcessQueueInfo
+from grocketmq.wire.bodies import PopProcessQueueInfo
 
 __all__ = ["PopConsumption"]
 
 
-class PopConsumption:
+class PopConsumption(Consumption):
     """See :class:`~grocketmq.consumer.consumption.Consumption`.
 
-    :param group: the consumer's group.
-    :param instance: its instance.
-    :param settings: its settings.
-    :param subscriptions: what it is subscribed to.
+    :param member: the consumer.
     :param listener: ``(messages, context) -> answer``.
-    :param tasks: owns the greenlets.
-    :param stats: counts.
     """
 
-    def __init__(
-        self,
-        group: str,
-        instance: ClientInstance,
-        settings: PushConsumerConfig,
-        subscriptions: Subscriptions,
-        listener: Callable[[list[MessageExt], Any], object],
-        tasks: TaskGroup,
-        stats: StatsRecorder,
-    ) -> None:
+    def __init__(self, member: Membership[PushConsumerConfig], listener: Callable[[list[MessageExt], Any], object]) -> None:
+        group, instance, settings = member.group, member.instance, member.settings
         self._await = settings.await_termination
         self._queues: dict[MessageQueue, PopQueue] = {}
         api, clocks = PopAPI(instance.remoting), BrokerClocks()
         acks = PopAcks(group, instance, api, clocks)
-        ack_service = AckService(acks, tasks)
+        ack_service = AckService(acks, member.tasks)
         send_back = SendBack(group, instance, settings.reconsume_limit)
         popper = Popper(group, instance, api, clocks, settings.consume_from)
-        self._consuming = PopConsumeService(listener, settings, acks, ack_service, send_back, tasks, stats)
-        self._pops = PopService(popper, settings, subscriptions, self._consuming, ack_service, instance, tasks, stats)
+        self._consuming = PopConsumeService(member, listener, acks, ack_service, send_back)
+        self.fetching = self._pops = PopService(member, popper, self._consuming, ack_service)
         strategy = settings.allocate_strategy.name
-        self._rebalance = PopRebalance(group, instance, api, self._queues, subscriptions, strategy, self._pops.begin)
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing more is to be popped for now."""
-        return self._pops.paused
-
-    @paused.setter
-    def paused(self, paused: bool) -> None:
-        self._pops.paused = paused
+        self._rebalance = PopRebalance(group, instance, api, self._queues, member.subscriptions, strategy, self._pops.begin)
 
     def prepare(self) -> None:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
@@ -83,23 +59,9 @@ class PopConsumption:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
         return self._rebalance.run()
 
-    def persist_offsets(self) -> None:
-        """The broker keeps them."""
-
     def held(self) -> dict[MessageQueue, PopQueue]:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
         return self._queues
-
-    def offsets(self, topic: str) -> dict[MessageQueue, int]:
-        """The broker keeps them."""
-        return {}
-
-    def reset_offset(self, queue: MessageQueue, offset: int) -> None:
-        """The broker has done it."""
-
-    def pull_infos(self) -> dict[MessageQueue, ProcessQueueInfo]:
-        """Nothing is pulled."""
-        return {}
 
     def pop_infos(self) -> dict[MessageQueue, PopProcessQueueInfo]:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""

@@ -10,21 +10,19 @@ from time import monotonic
 
 import gevent
 
-from grocketmq.client.instance import ClientInstance
 from grocketmq.client.pop_api import PopStatus
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.flow_control import LONGEST_PAUSE
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.pop_acks import AckService
 from grocketmq.consumer.pop_consume import PopConsumeService
 from grocketmq.consumer.pop_queue import PopQueue
 from grocketmq.consumer.popper import Popped, Popper
-from grocketmq.consumer.pull_service import AFTER_ERROR, AFTER_FLOW_CONTROL, HOLD, WHILE_PAUSED
-from grocketmq.consumer.stats import StatsRecorder
-from grocketmq.consumer.subscriptions import Subscriptions
+from grocketmq.consumer.pull_service import AFTER_ERROR, AFTER_FLOW_CONTROL, WHILE_PAUSED
+from grocketmq.consumer.puller import PUSH_HOLD
 from grocketmq.errors import FlowControlError, GRocketMQError, GroupNotExistError
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import SubscriptionData
-from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["MAX_UNACKED", "PopService"]
 
@@ -37,36 +35,24 @@ MAX_UNACKED = 96
 class PopService:
     """The fetching half of a push consumer that pops.
 
+    :param member: the consumer.
     :param popper: makes the pops.
-    :param settings: the consumer's.
-    :param subscriptions: what it is subscribed to.
     :param consuming: takes the messages.
     :param ack_service: acknowledges those that only looked wanted.
-    :param instance: its instance.
-    :param tasks: owns the greenlets.
-    :param stats: counts.
     """
 
     def __init__(
-        self,
-        popper: Popper,
-        settings: PushConsumerConfig,
-        subscriptions: Subscriptions,
-        consuming: PopConsumeService,
-        ack_service: AckService,
-        instance: ClientInstance,
-        tasks: TaskGroup,
-        stats: StatsRecorder,
+        self, member: Membership[PushConsumerConfig], popper: Popper, consuming: PopConsumeService, ack_service: AckService
     ) -> None:
         self.paused = False
         self._popper = popper
-        self._settings = settings
-        self._subscriptions = subscriptions
+        self._settings = member.settings
+        self._subscriptions = member.subscriptions
         self._consuming = consuming
         self._ack_service = ack_service
-        self._instance = instance
-        self._tasks = tasks
-        self._stats = stats
+        self._instance = member.instance
+        self._tasks = member.tasks
+        self._stats = member.stats
         self._stopped = False
         self._failing: set[MessageQueue] = set()
 
@@ -102,7 +88,7 @@ class PopService:
         settings = self._settings
         began = monotonic()
         try:
-            found = self._popper.pop(queue, subscription, settings.pop_batch_size, settings.pop_invisible_time, HOLD)
+            found = self._popper.pop(queue, subscription, settings.pop_batch_size, settings.pop_invisible_time, PUSH_HOLD)
         except GRocketMQError as error:
             return self._after_error(queue, error)
         self._failing.discard(queue)

@@ -17,7 +17,7 @@ from grocketmq.client.config import ClientConfig
 from grocketmq.consumer.config import DEFAULT_MAX_RECONSUME_TIMES
 from grocketmq.consumer.introspection import client_properties, no_listener
 from grocketmq.consumer.offset_store import RemoteBrokerOffsetStore
-from grocketmq.consumer.puller import Puller, PullOptions
+from grocketmq.consumer.puller import ANSWER_TIMEOUT, HELD_TIMEOUT, HOLD, Puller, PullOptions
 from grocketmq.consumer.send_back import SendBack
 from grocketmq.consumer.subscription_check import SubscriptionCheck
 from grocketmq.consumer.subscriptions import Subscriptions
@@ -30,11 +30,6 @@ from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, Co
 
 __all__ = ["PullConsumer"]
 
-#: Seconds to wait for an answer, when the broker is not to hold the request ...
-PULL_TIMEOUT = 10.0
-#: ... and when it is: how long it may, and how much longer to wait, since the end of a hold may be late.
-HOLD = 20.0
-HOLD_GRACE = 10.0
 #: Filters that brokers have compiled are remembered; more than so many are not a fixed set of them.
 _MOST_FILTERS = 1000
 
@@ -245,23 +240,28 @@ class PullConsumer(BaseClient):
 
     def rebalance(self) -> bool:
         """Nothing is shared out; never blocks."""
+        self._check_started()
         return True
 
     def persist_offsets(self) -> None:
         """Nothing is left to store: :meth:`update_offset` has done it; never blocks."""
+        self._check_started()
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
         """Nothing, since it has no queues of its own; never blocks."""
+        self._check_started()
         return {}
 
     def reset_offsets(self, offsets: Mapping[MessageQueue, int]) -> None:
         """Have the brokers store these offsets, for the next :meth:`fetch_offset`; blocks for the calls."""
+        self._check_started()
         for queue, offset in offsets.items():
             self._store.update(queue, offset, increase_only=False)
         self._store.flush(offsets)
 
     def running_info(self) -> ConsumerRunningInfo:
         """Its state as operators see it; never blocks."""
+        self._check_started()
         return ConsumerRunningInfo(client_properties(self.config, None, ConsumeType.ACTIVELY, self._started_at))
 
     def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:
@@ -282,7 +282,6 @@ def _options(offset: int, max_nums: int, block: bool, timeout: float | None) -> 
         raise ConfigError(f"timeout is {timeout}; it must be a number of seconds above 0")
     if block:
         hold = HOLD if timeout is None else timeout
-        return PullOptions(max_nums=max_nums, hold=hold, timeout=hold + HOLD_GRACE, send_subscription=True)
-    return PullOptions(
-        max_nums=max_nums, hold=0.0, timeout=PULL_TIMEOUT if timeout is None else timeout, send_subscription=True
-    )
+        return PullOptions(max_nums=max_nums, hold=hold, timeout=hold + HELD_TIMEOUT - HOLD, send_subscription=True)
+    wait = ANSWER_TIMEOUT if timeout is None else timeout
+    return PullOptions(max_nums=max_nums, hold=0.0, timeout=wait, send_subscription=True)

@@ -16,26 +16,22 @@ from time import monotonic
 from gevent.queue import Queue
 
 from grocketmq.client.instance import ClientInstance
+from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.flow_control import FlowControl
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.offset_store import OffsetStore
 from grocketmq.consumer.pull_request import PullRequest
 from grocketmq.consumer.puller import Puller, PullOptions
 from grocketmq.consumer.service import ConsumeService
-from grocketmq.consumer.stats import StatsRecorder
-from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.errors import FlowControlError, GRocketMQError, SubscriptionNotExistError, SubscriptionNotLatestError
 from grocketmq.model.results import PullResult, PullStatus
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import SubscriptionData
-from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["PullService", "pause_after"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds a broker may hold a pull that finds nothing, and to wait for its answer.
-HOLD = 15.0
-PULL_TIMEOUT = 30.0
 #: Seconds before a pull is tried again ...
 AFTER_ERROR = 1.0
 AFTER_FLOW_CONTROL = 0.02
@@ -45,48 +41,40 @@ WHILE_PAUSED = 1.0
 class PullService:
     """The pulling half of a push consumer.
 
+    :param member: the consumer.
     :param puller: makes the pulls.
     :param options: how.
-    :param pull_interval: seconds between an answer with messages and the queue's next pull.
     :param flow_control: says when too much is cached.
-    :param subscriptions: what the consumer is subscribed to.
-    :param store: its offsets.
+    :param store: the consumer's offsets.
     :param consuming: takes the messages.
-    :param instance: its instance.
-    :param tasks: owns the greenlets.
-    :param stats: counts.
     :param offset_illegal: told when a queue's offset was refused: the queue, and where to go on.  May block.
     """
 
     def __init__(
         self,
+        member: Membership[PushConsumerConfig],
         puller: Puller,
         options: PullOptions,
-        pull_interval: float,
         flow_control: FlowControl,
-        subscriptions: Subscriptions,
         store: OffsetStore,
         consuming: ConsumeService,
-        instance: ClientInstance,
-        tasks: TaskGroup,
-        stats: StatsRecorder,
         offset_illegal: Callable[[MessageQueue, int], None],
     ) -> None:
         self.paused = False
         self._puller = puller
         self._options = options
-        self._pull_interval = pull_interval
+        self._pull_interval = member.settings.pull_interval
         self._flow_control = flow_control
-        self._subscriptions = subscriptions
+        self._subscriptions = member.subscriptions
         self._store = store
         self._consuming = consuming
-        self._instance = instance
-        self._tasks = tasks
-        self._stats = stats
+        self._instance = member.instance
+        self._tasks = member.tasks
+        self._stats = member.stats
         self._offset_illegal = offset_illegal
         self._requests: Queue[PullRequest] = Queue()
         self._stopped = False
-        tasks.loop("pull service", self._run)
+        self._tasks.loop("pull service", self._run)
 
     def put(self, request: PullRequest, pause: float = 0.0) -> None:
         """Have a queue pulled; never blocks.

@@ -24,10 +24,25 @@ from grocketmq.wire.headers import PullMessageRequestHeader
 from grocketmq.wire.message_codec import decode_messages
 from grocketmq.wire.pull_command import PullFields, PullTemplate
 
-__all__ = ["PULL_MAX_BYTES", "PullOptions", "Puller", "unpack"]
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "HELD_TIMEOUT",
+    "HOLD",
+    "PULL_MAX_BYTES",
+    "PUSH_HOLD",
+    "PullOptions",
+    "Puller",
+    "unpack",
+]
 
 log = logging.getLogger(__name__)
 
+#: Seconds a broker may hold a request that finds nothing: a push consumer's, and one of a consumer that is asked for messages.
+PUSH_HOLD = 15.0
+HOLD = 20.0
+#: Seconds to wait for the answer to a request that may be held, and to one that may not.
+HELD_TIMEOUT = 30.0
+ANSWER_TIMEOUT = 10.0
 #: Bytes of messages in one answer at most.
 PULL_MAX_BYTES = 256 * 1024
 #: Packed bodies from here on are unpacked in the hub's thread pool.

@@ -19,12 +19,13 @@ from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.consumption import Consumption
 from grocketmq.consumer.introspection import client_properties, consume_directly, topic_status
 from grocketmq.consumer.listener import Listener, adapt_listener
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.pop_consumption import PopConsumption
 from grocketmq.consumer.pull_consumption import PullConsumption
 from grocketmq.consumer.stats import SAMPLE_INTERVAL, ConsumerStats, StatsRecorder, TopicRates
 from grocketmq.consumer.subscription_check import CHECK_INTERVAL, SubscriptionCheck
 from grocketmq.consumer.subscriptions import Subscriptions
-from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError
+from grocketmq.errors import ClientStateError, ConfigError
 from grocketmq.model.message import MessageExt
 from grocketmq.model.namespace import retry_topic
 from grocketmq.model.route import MessageQueue
@@ -88,14 +89,13 @@ class PushConsumer(BaseClient):
         :raises ConfigError: for an expression without a tag, for a topic name that brokers refuse, and, while running, for
             a filter that the broker refuses; the subscription is then as it was.
         """
-        if self.state in (ServiceState.STOPPING, ServiceState.STOPPED):
-            self._check_running()
+        self._check_not_stopped()
         check_topic(topic)
         before = self._subscriptions.get(topic)
         self._subscriptions.add(topic, expression)
         if self.state is ServiceState.RUNNING:
             self._check_running()
-            self._find_routes([topic])
+            self._instance.find_routes([topic])
             try:
                 self._check.compile()
             except ConfigError:
@@ -109,6 +109,7 @@ class PushConsumer(BaseClient):
 
         :param topic: the topic's name; one that is not subscribed to is ignored.
         """
+        self._check_not_stopped()
         self._subscriptions.remove(topic)
         if self.state is ServiceState.RUNNING:
             self._check_running()
@@ -154,12 +155,12 @@ class PushConsumer(BaseClient):
     def suspend(self) -> None:
         """Pull nothing more until :meth:`resume`; never blocks.  What is cached is still consumed."""
         self._check_running()
-        self._parts.paused = True
+        self._parts.fetching.paused = True
 
     def resume(self) -> None:
         """Pull again, within a second; never blocks."""
         self._check_running()
-        self._parts.paused = False
+        self._parts.fetching.paused = False
 
     def stats(self) -> ConsumerStats:
         """What it has done, at what rates, and what it has left to do; never blocks."""
@@ -178,7 +179,7 @@ class PushConsumer(BaseClient):
         instance = self._join_instance()
         self._consumption = self._compose(adapt_listener(self._listener))
         instance.register_consumer(self)
-        self._find_routes(self._subscriptions.topics())
+        instance.find_routes(self._subscriptions.topics())
         self._check.compile()
         instance.heartbeat_now()
         self._consumption.prepare()
@@ -186,28 +187,18 @@ class PushConsumer(BaseClient):
             instance.rebalance_soon()
 
     def _compose(self, listener: Callable[[list[MessageExt], Any], object]) -> Consumption:
-        instance, settings, subscriptions, tasks, stats = (
-            self._instance, self.settings, self._subscriptions, self._tasks, self._stats,
-        )  # fmt: skip
-        self._check = SubscriptionCheck(self.group, instance, subscriptions)
-        tasks.periodic("check subscriptions", CHECK_INTERVAL, self._check.agreement, CHECK_INTERVAL)
-        tasks.periodic("sample stats", SAMPLE_INTERVAL, lambda: stats.sample(monotonic()))
-        if settings.pop:
-            return PopConsumption(self.group, instance, settings, subscriptions, listener, tasks, stats)
-        return PullConsumption(
-            self.group,
-            instance,
-            settings,
-            subscriptions,
-            listener,
-            orderly=self._orderly,
-            started=self._started_at,
-            tasks=tasks,
-            stats=stats,
-        )
+        member = Membership(self.group, self._instance, self.settings, self._subscriptions, self._tasks, self._stats)
+        self._check = SubscriptionCheck(self.group, self._instance, self._subscriptions)
+        self._tasks.periodic("check subscriptions", CHECK_INTERVAL, self._check.agreement, CHECK_INTERVAL)
+        self._tasks.periodic("sample stats", SAMPLE_INTERVAL, lambda: self._stats.sample(monotonic()))
+        if self.settings.pop:
+            return PopConsumption(member, listener)
+        return PullConsumption(member, listener, orderly=self._orderly, started=self._started_at)
 
     @property
     def _parts(self) -> Consumption:
+        """For what the own start and shutdown, and the instance's tasks, call too."""
+        self._check_started()
         if self._consumption is None:
             raise ClientStateError(f"{self!r} must be started first")
         return self._consumption
@@ -224,16 +215,6 @@ class PushConsumer(BaseClient):
             self._tasks.kill()
             self._instance.unregister_consumer(self)
             self._leave_instance()
-
-    def _find_routes(self, topics: Iterable[str]) -> None:
-        """Fetch routes; one that is missing is looked for in the background until it is there."""
-        for topic in topics:
-            try:
-                self._instance.refresh_route(topic)
-            except GRocketMQError as error:
-                level = logging.DEBUG if topic == retry_topic(self.group) else logging.WARNING
-                log.log(level, "%r waits for topic %s: %s", self, topic, error)
-        self._instance.refresh_routes_soon()
 
     # -- for the instance ----------------------------------------------------------------------------------------------------
 
@@ -280,11 +261,13 @@ class PushConsumer(BaseClient):
 
         :param offsets: where to go on in which queue.
         """
+        parts = self._parts
         for queue, offset in offsets.items():
-            self._parts.reset_offset(queue, offset)
+            parts.reset_offset(queue, offset)
 
     def running_info(self) -> ConsumerRunningInfo:
         """Its state as operators see it: settings, subscriptions, queues, rates.  Never blocks."""
+        parts = self._parts
         properties = client_properties(self.config, self.settings, ConsumeType.PASSIVELY, self._started_at)
         properties.update(
             PROP_CONSUMEORDERLY="true" if self._orderly else "false",
@@ -292,7 +275,6 @@ class PushConsumer(BaseClient):
         )
         rates = self._stats.rates(monotonic())
         status = {topic: topic_status(rates.get(topic, TopicRates())) for topic in self._subscriptions.topics()}
-        parts = self._parts
         return ConsumerRunningInfo(properties, self._subscriptions.all(), parts.pull_infos(), parts.pop_infos(), status)
 
     def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:
@@ -300,5 +282,6 @@ class PushConsumer(BaseClient):
 
         :param message: the message.
         """
+        self._check_started()
         assert self._listener is not None
         return consume_directly(adapt_listener(self._listener), message, orderly=self._orderly)

@@ -74,6 +74,8 @@ class Rebalance:
         self._started = False
         self._stopped = False
         self._unanswered: set[str] = set()
+        #: Queues to be let go of only with their offset stored.
+        self._moved: set[MessageQueue] = set()
 
     def start(self) -> None:
         """Take queues from now on: the brokers have heard of this member.  Never blocks."""
@@ -94,15 +96,27 @@ class Rebalance:
             self._give_back([queue for queue in self.process_queues if queue.topic not in topics])
         return balanced
 
-    def give_back(self, queue: MessageQueue) -> None:
-        """Store a dropped queue's offset and let go of it; the next round takes it anew if it is still this consumer's.
+    def move(self, queue: MessageQueue, offset: int) -> None:
+        """Go on at another offset, with nothing of before: store it, let go of the queue and have the next round take it anew.
+        Blocks; a queue that is not this consumer's is passed over.
 
-        Blocks; a round that is under way may have let go of it, and taken it anew, by then.
+        The offset is frozen, so that listeners still at work cannot move it back, and the queue is let go of only once the
+        offset is stored, or it would be taken anew where it was.
+
+        :param queue: the queue.
+        :param offset: where to go on.
         """
-        with self._turn:
+        held = self.process_queues.get(queue)
+        if held is None:
+            return
+        held.dropped = True
+        self._store.update_and_freeze(queue, offset)
+        self._moved.add(queue)
+        with self._turn:  # a round that was under way may have let go of it, and taken it anew, by then
             held = self.process_queues.get(queue)
             if held is not None and held.dropped:
                 self._give_back([queue])
+        self._instance.rebalance_soon()
 
     def rebuild(self, queue: MessageQueue) -> None:
         """Forget a queue and its offset without storing it; the next round takes it anew.  Blocks while a round is
@@ -170,7 +184,10 @@ class Rebalance:
         gone = []
         for queue, process_queue in self.process_queues.items():
             if queue.topic == topic:
-                if queue not in share or process_queue.dropped:
+                if queue not in share:
+                    self._moved.discard(queue)
+                    gone.append(queue)
+                elif process_queue.dropped:
                     gone.append(queue)
                 elif process_queue.pull_expired(now):
                     log.error("%s was not pulled for %.0f s and is built anew", queue, now - process_queue.last_pull)
@@ -209,7 +226,8 @@ class Rebalance:
         return requests
 
     def _give_back(self, queues: list[MessageQueue]) -> bool:
-        """Let go of queues; one that is still worked on in order stays until the next round.
+        """Let go of queues; one that is still worked on in order, or was moved to an offset that cannot be stored, stays
+        until the next round.
 
         :returns: whether all were let go of.
         """
@@ -220,8 +238,11 @@ class Rebalance:
             held = self.process_queues[queue]
             quiet = self._consuming.quiesce(queue, held)
             held.released = quiet
-            self._store.persist_one(queue)
-            if quiet:
+            held.unlock_tries += not quiet
+            offset = self._store.in_memory(queue)
+            settled = self._store.persist_one(queue) and self._store.in_memory(queue) == offset  # else moved meanwhile
+            if quiet and (settled or queue not in self._moved):
+                self._moved.discard(queue)
                 self._store.remove(queue)
                 self.process_queues.pop(queue, None)
                 self._consuming.release(queue)

@@ -17,8 +17,8 @@ import gevent
 from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
 from grocketmq.client.pop_api import PopAPI, PopStatus
-from grocketmq.codes import PROTOCOL_VERSION
 from grocketmq.consumer.config import SimpleConsumerConfig
+from grocketmq.consumer.introspection import client_properties, no_listener
 from grocketmq.consumer.pop_acks import PopAcks
 from grocketmq.consumer.pop_queue import BrokerClocks
 from grocketmq.consumer.pop_rebalance import ANY_QUEUE, broker_too_old
@@ -36,16 +36,8 @@ from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ALL, MessageModel, Sql
 from grocketmq.model.validators import check_topic
-from grocketmq.model.version import version_name
 from grocketmq.runtime.deadline import Deadline
-from grocketmq.runtime.lifecycle import ServiceState
-from grocketmq.wire.bodies import (
-    CMResult,
-    ConsumeMessageDirectlyResult,
-    ConsumerData,
-    ConsumerRunningInfo,
-    ConsumeType,
-)
+from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["SimpleConsumer"]
 
@@ -97,8 +89,7 @@ class SimpleConsumer(BaseClient):
         :raises ConfigError: for an expression without a tag.
         :raises MessageError: for a topic name that brokers refuse.
         """
-        if self.state in (ServiceState.STOPPING, ServiceState.STOPPED):
-            self._check_running()
+        self._check_not_stopped()
         check_topic(topic)
         self._subscriptions.add(topic, expression)
         self._announce([topic])
@@ -108,6 +99,7 @@ class SimpleConsumer(BaseClient):
 
         :param topic: the topic's name; one that is not subscribed to is ignored.
         """
+        self._check_not_stopped()
         self._subscriptions.remove(topic)
         self._announce([])
 
@@ -235,11 +227,7 @@ class SimpleConsumer(BaseClient):
         if self._shared is None:
             return
         instance = self._instance
-        for topic in topics:
-            try:
-                instance.refresh_route(topic)
-            except GRocketMQError as error:
-                log.warning("%r waits for topic %s: %s", self, topic, error)
+        instance.find_routes(topics)
         instance.heartbeat_now()
 
     def _start(self) -> None:
@@ -274,31 +262,29 @@ class SimpleConsumer(BaseClient):
         )
 
     def rebalance(self) -> bool:
-        """It has no queues of its own."""
+        """It has no queues of its own; never blocks."""
+        self._check_started()
         return True
 
     def persist_offsets(self) -> None:
-        """The brokers keep them."""
+        """The brokers keep them; never blocks."""
+        self._check_started()
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
-        """The brokers keep them."""
+        """The brokers keep them; never blocks."""
+        self._check_started()
         return {}
 
     def reset_offsets(self, offsets: Mapping[MessageQueue, int]) -> None:
-        """The brokers have done it."""
+        """The brokers have done it; never blocks."""
+        self._check_started()
 
     def running_info(self) -> ConsumerRunningInfo:
         """Its state as operators see it; never blocks."""
-        properties = {
-            "PROP_NAMESERVER_ADDR": ";".join(self.config.namesrv_addresses),
-            "PROP_CONSUME_TYPE": ConsumeType.POP.value,
-            "PROP_CONSUMEORDERLY": "false",
-            "PROP_CONSUMER_START_TIMESTAMP": str(int(self._started_at * 1000)),
-            "PROP_CLIENT_VERSION": version_name(PROTOCOL_VERSION),
-        }
+        self._check_started()
+        properties = client_properties(self.config, self.settings, ConsumeType.POP, self._started_at)
         return ConsumerRunningInfo(properties, self._subscriptions.all())
 
     def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:
-        """It has no listener that could be given a message."""
-        remark = f"group {self.group} receives messages on demand and has no listener"
-        return ConsumeMessageDirectlyResult(CMResult.THROW_EXCEPTION, False, True, remark, 0)
+        """Refuse an operator's message: there is no listener that could consume it."""
+        return no_listener(self)

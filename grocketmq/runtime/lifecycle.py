@@ -104,7 +104,27 @@ class Lifecycle:
         :raises ClientStateError: unless it runs.
         :raises ForkError: in a forked child of the process that started it.
         """
-        if self._state is not ServiceState.RUNNING:
+        self._check_state_in(ServiceState.RUNNING)
+
+    def _check_started(self) -> None:
+        """For the first line of public calls that the own start and shutdown make too.
+
+        :raises ClientStateError: before ``start()`` and after ``shutdown()``.
+        :raises ForkError: in a forked child of the process that started it.
+        """
+        self._check_state_in(ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
+
+    def _check_not_stopped(self) -> None:
+        """For public calls that may come before ``start()`` too.
+
+        :raises ClientStateError: once ``shutdown()`` was called.
+        :raises ForkError: when it was started, in a forked child.
+        """
+        if self._state is not ServiceState.CREATED:
+            self._check_state_in(ServiceState.STARTING, ServiceState.RUNNING)
+
+    def _check_state_in(self, *states: ServiceState) -> None:
+        if self._state not in states:
             raise ClientStateError(f"{self!r} cannot be used now; {_ADVICE[self._state]}")
         self._check_process()
 

@@ -124,6 +124,10 @@ class FakeInstance:
         self.events.append(f"refresh {topic}")
         return False
 
+    def find_routes(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            self.refresh_route(topic)
+
     def register_producer(self, member: Any) -> None:
         self.members.append(member)
 

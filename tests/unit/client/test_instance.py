@@ -273,3 +273,20 @@ def test_shutdown_leaves_no_greenlet() -> None:
         gevent.sleep(0.01)
         assert instance.tasks.names()
     assert instance.tasks.names() == []
+
+
+def test_a_consumer_that_leaves_during_a_round_is_passed_over() -> None:
+    with instance_with(FakeAPI()) as instance:
+        first, second = FakeMember("first"), FakeMember("second")
+
+        def leave() -> bool:
+            instance.unregister_consumer(second)  # type: ignore[arg-type]
+            return True
+
+        first.rebalance_answer = leave
+        instance.register_consumer(first)
+        instance.register_consumer(second)
+        instance.rebalance_soon()
+        wait_for(lambda: first.rebalances)
+        gevent.sleep(0.01)
+        assert second.rebalances == 0

@@ -12,6 +12,7 @@ from grocketmq.consumer.concurrently import ConcurrentConsumeService
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.flow_control import FlowControl
 from grocketmq.consumer.listener import adapt_listener
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.consumer.pull_request import PullRequest
 from grocketmq.consumer.pull_service import PullService
@@ -67,8 +68,13 @@ class FakeStore:
         if not increase_only or offset > self.memory.get(queue, -1):
             self.memory[queue] = offset
 
-    def persist_one(self, queue: MessageQueue) -> None:
+    def update_and_freeze(self, queue: MessageQueue, offset: int) -> None:
+        self.calls.append(("freeze", queue, offset))
+        self.memory[queue] = offset
+
+    def persist_one(self, queue: MessageQueue) -> bool:
         self.calls.append(("persist", queue))
+        return self.fails is None
 
     def persist(self, queues: Iterable[MessageQueue]) -> None:
         self.calls.append(("persist all", *queues))
@@ -195,16 +201,12 @@ class Pulls:
         self.request = PullRequest(QUEUE, self.held, 5)
         self.queues = {QUEUE: self.held}
         self.service = NotedPulls(
+            Membership("g", self.instance, self.settings, self.subscriptions, self.tasks, self.stats),  # type: ignore[arg-type]
             self,
             PullOptions(max_nums=32, hold=15.0, timeout=30.0, store_offset=True),
-            self.settings.pull_interval,
             FlowControl(self.settings, self.queues),
-            self.subscriptions,
             self.store,
             self.consuming,
-            self.instance,
-            self.tasks,
-            self.stats,
             lambda queue, offset: self.illegal.append((queue, offset)),
         )
 

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from grocketmq.consumer.config import LitePullConsumerConfig
 from grocketmq.consumer.lite_pulls import LitePulls
 from grocketmq.consumer.lite_queues import AssignedQueue, AssignedQueues
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.consumer.pull_request import PullRequest
 from grocketmq.consumer.puller import PullOptions
@@ -249,14 +250,12 @@ class Bench:
         self.queues = new_queues()
         self.instance = FakeLiteInstance()
         self.tasks = TaskGroup("test")
+        config, stats = LitePullConsumerConfig(), StatsRecorder()
         self.pulls = LitePulls(
+            Membership("g", self.instance, config, self.subscriptions, self.tasks, stats),  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
             PullOptions(max_nums=10, hold=20.0, timeout=30.0, send_subscription=True, lite=True),
             self.queues,
-            self.subscriptions,
-            self.instance,  # type: ignore[arg-type]
-            self.tasks,
-            StatsRecorder(),
         )
         self.pulls.begin(request())
 

@@ -82,7 +82,7 @@ def test_storing_waits_for_the_answer_and_forgets_queues_of_others() -> None:
 
 def test_storing_an_offset_that_is_not_there() -> None:
     store, api = store_with()
-    store.persist_one(QUEUE)
+    assert store.persist_one(QUEUE)
     assert api.calls == []
 
 
@@ -94,7 +94,8 @@ def test_a_refusal_is_logged_once_and_met_again(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             store.persist([QUEUE, OTHER])
-    assert len(written(api)) == 6
+        assert not store.persist_one(QUEUE)
+    assert len(written(api)) == 7
     assert len(caplog.records) == 2
     assert store.in_memory(QUEUE) == 5
     api.answers["update_offset"] = None

@@ -17,6 +17,7 @@ from grocketmq.consumer import pop_acks, pop_service
 from grocketmq.consumer.allocate import AllocateConsistentHash
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.listener import adapt_listener
+from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.pop_acks import AckService, PopAcks
 from grocketmq.consumer.pop_consume import RETRY_DELAYS, PopConsumeService, retry_delay
 from grocketmq.consumer.pop_queue import BrokerClocks, PopQueue
@@ -89,14 +90,13 @@ class Popping:
         self.stats = StatsRecorder()
         self.held = PopQueue(0.0)
         self.ack_service = AckService(self.acks, self.tasks)
+        config = PushConsumerConfig(pop=True, **settings)
         self.service = PopConsumeService(
+            Membership("g", self.instance, config, Subscriptions(), self.tasks, self.stats),  # type: ignore[arg-type]
             adapt_listener(listener),
-            PushConsumerConfig(pop=True, **settings),
             self.acks,
             self.ack_service,
             send_back,  # type: ignore[arg-type]
-            self.tasks,
-            self.stats,
         )
 
     def submit(self, messages: list[MessageExt], queue: MessageQueue = ANY) -> None:
@@ -387,15 +387,12 @@ class Pops:
         self.subscriptions = Subscriptions()
         self.subscriptions.add("T", "*")
         self.held = PopQueue(0.0)
+        config = PushConsumerConfig(pop=True, **settings)
         self.service = PopService(
-            self,  # type: ignore[arg-type]
-            PushConsumerConfig(pop=True, **settings),
-            self.subscriptions,
+            Membership("g", self.instance, config, self.subscriptions, self.tasks, self.stats),  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
-            self.instance,  # type: ignore[arg-type]
-            self.tasks,
-            self.stats,
+            self,  # type: ignore[arg-type]
         )
 
     def pop(self, *asked: Any) -> Popped:

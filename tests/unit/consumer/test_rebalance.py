@@ -199,16 +199,71 @@ def test_a_queue_that_is_not_pulled_any_more_is_built_anew() -> None:
     assert [(queue, offset) for queue, offset, _ in balance.pulled] == [(A1, 9)]
 
 
-def test_a_queue_given_back_is_taken_anew() -> None:
+def test_a_moved_queue_is_stored_and_taken_anew() -> None:
     balance = Balance("me")
     balance.rebalance.run()
-    balance.rebalance.process_queues[B0].dropped = True
-    balance.rebalance.give_back(B0)
-    balance.rebalance.give_back(A1)  # not dropped, so taken anew since
-    balance.rebalance.give_back(MessageQueue("T", "unknown", 0))
+    balance.rebalance.move(MessageQueue("T", "unknown", 0), 7)
+    balance.store.calls.clear()
+    balance.rebalance.move(B0, 7)
+    assert balance.store.calls == [("freeze", B0, 7), ("persist", B0), ("remove", B0)]
     assert balance.queues == ["a0", "a1", "b1"]
     assert balance.rebalance.run()
     assert balance.queues == ["a0", "a1", "b0", "b1"]
+
+
+def test_a_moved_queue_stays_dropped_until_its_offset_is_stored() -> None:
+    """Given a broker that does not store where a queue was moved to, when rounds come, then none takes the queue anew where it
+    was; once the broker stores, it goes on at the new offset."""
+    balance = Balance("me")
+    balance.rebalance.run()
+    balance.pulled.clear()
+    balance.store.fails = ConnectError("refused")
+    balance.rebalance.move(B0, 7)
+    assert not balance.rebalance.run()
+    assert balance.rebalance.process_queues[B0].dropped
+    assert (balance.store.in_memory(B0), balance.pulled) == (7, [])
+    balance.store.fails = None
+    balance.start = lambda queue: 7
+    assert balance.rebalance.run()
+    assert balance.pulled == [(B0, 7, 0.0)]
+
+
+def test_a_moved_queue_that_became_anothers_is_let_go_of_all_the_same() -> None:
+    balance = Balance("me")
+    balance.rebalance.run()
+    balance.store.fails = ConnectError("refused")
+    balance.rebalance.move(B0, 7)
+    balance.members("me", "you")
+    balance.rebalance.run()
+    assert balance.queues == ["a0", "a1"]
+
+
+def test_a_queue_moved_while_its_old_offset_is_stored_keeps_the_new_one() -> None:
+    balance = Balance("me")
+    balance.rebalance.run()
+
+    def persist_one(queue: MessageQueue) -> bool:
+        del balance.store.persist_one  # type: ignore[attr-defined]
+        late.append(gevent.spawn(balance.rebalance.move, queue, 9))
+        gevent.sleep(0)
+        return True
+
+    late: list[gevent.Greenlet] = []
+    balance.store.persist_one = persist_one  # type: ignore[method-assign]
+    balance.rebalance.move(B0, 7)
+    late[0].get(timeout=2)
+    assert ("freeze", B0, 9) in balance.store.calls
+    assert balance.store.calls[-2:] == [("persist", B0), ("remove", B0)]
+
+
+def test_a_queue_still_worked_on_counts_the_tries_to_let_go_of_it() -> None:
+    balance = Balance("me")
+    balance.rebalance.run()
+    balance.consuming.busy = {B0, B1}
+    balance.members("me", "you")
+    assert not balance.rebalance.run()
+    assert not balance.rebalance.run()
+    assert balance.rebalance.process_queues[B0].unlock_tries == 2
 
 
 def test_after_the_stop_nothing_is_taken_or_stored() -> None:
