@@ -10,15 +10,25 @@ from datetime import datetime
 
 from grocketmq.errors import MessageError
 from grocketmq.model.message_id import encode_offset_msg_id, host_text
-from grocketmq.model.properties import RESERVED_NAMES, Property, decode_properties
+from grocketmq.model.properties import RESERVED_NAMES, Property, check_property_text, decode_properties
 from grocketmq.model.route import MessageQueue
 
-__all__ = ["DELAY_PROPERTIES", "MAX_DELAY_LEVEL", "Message", "MessageExt"]
+__all__ = ["DELAY_PROPERTIES", "MAX_DELAY_LEVEL", "Message", "MessageExt", "check_flag"]
 
 #: Brokers know 18 delay levels unless they are configured otherwise.
 MAX_DELAY_LEVEL = 18
 
 _KEY_SEPARATOR = " "
+
+
+def check_flag(flag: object) -> None:
+    """Refuse a flag that does not fit its field; never blocks.
+
+    :param flag: what a message is to have.
+    :raises MessageError: when it is no integer of 32 bits.
+    """
+    if isinstance(flag, bool) or not isinstance(flag, int) or not -(1 << 31) <= flag < 1 << 31:
+        raise MessageError(f"flag {flag!r:.80} is not an integer of 32 bits")
 
 
 class Message:
@@ -61,6 +71,7 @@ class Message:
             raise MessageError(f"topic must be a str, not {type(topic).__name__}")
         self.topic = topic
         self.body = _body_bytes(body)
+        check_flag(flag)
         self.flag = flag
         self._properties = {Property.WAIT_STORE_MSG_OK: "true" if wait_store_ok else "false"}
         if tags:
@@ -72,6 +83,8 @@ class Message:
         if delay_level or delay is not None or deliver_at is not None:
             self._set_delay(delay_level, delay, deliver_at)
         if properties:
+            if not isinstance(properties, Mapping):
+                raise MessageError(f"properties must be a mapping of names to values, not {type(properties).__name__}")
             for name, value in properties.items():
                 self.put_property(name, value)
 
@@ -84,24 +97,21 @@ class Message:
     def put_property(self, name: str, value: str) -> None:
         """Set a property of one's own; never blocks.
 
-        :param name: not empty, none of the protocol's names, free of the separators 0x01 and 0x02.
-        :param value: not empty, free of 0x02.
-        :raises MessageError: when the name or the value is none of that.
+        :param name: not blank, none of the protocol's names, without control characters.
+        :param value: not blank, without control characters other than tab and line ends.
+        :raises MessageError: when the name or the value is none of that, or not encodable as UTF-8.
         """
-        if not all(isinstance(text, str) for text in (name, value)):
-            raise MessageError(f"property {name!r} and its value must be str, not {type(value).__name__}")
+        check_property_text("the name of a property", name)
+        check_property_text(f"property {name!r}", value, layout=True)
         if name in RESERVED_NAMES:
             raise MessageError(f"property name {name!r} belongs to the protocol; use the matching argument of Message")
         if not name.strip() or not value.strip():
             raise MessageError(f"property {name!r}: neither its name nor its value may be empty or blank")
-        self._put(name, value)
-
-    def _put(self, name: str, value: object) -> None:
-        if not isinstance(value, str):
-            raise MessageError(f"property {name!r} is {value!r:.80}, not a str")
-        if "\x01" in name or "\x02" in name or "\x02" in value:
-            raise MessageError(f"property {name!r} holds a separator of the protocol (0x01 or 0x02)")
         self.properties[name] = value
+
+    def _put(self, what: str, name: str, value: object) -> None:
+        check_property_text(what, value)
+        self.properties[name] = value  # type: ignore[assignment]
 
     @property
     def tags(self) -> str | None:
@@ -110,7 +120,7 @@ class Message:
 
     @tags.setter
     def tags(self, tags: str) -> None:
-        self._put(Property.TAGS, tags)
+        self._put("the tag", Property.TAGS, tags)
 
     @property
     def keys(self) -> str | None:
@@ -119,7 +129,7 @@ class Message:
 
     @keys.setter
     def keys(self, keys: str) -> None:
-        self._put(Property.KEYS, keys)
+        self._put("a key", Property.KEYS, keys)
 
     @property
     def sharding_key(self) -> str | None:
@@ -128,7 +138,7 @@ class Message:
 
     @sharding_key.setter
     def sharding_key(self, sharding_key: str) -> None:
-        self._put(Property.SHARDING_KEY, sharding_key)
+        self._put("the sharding key", Property.SHARDING_KEY, sharding_key)
 
     @property
     def delay_level(self) -> int:
@@ -174,10 +184,12 @@ DELAY_PROPERTIES = frozenset(
 
 
 def _join_keys(keys: Iterable[object]) -> str:
+    if not isinstance(keys, Iterable):
+        raise MessageError(f"keys must be a str or an iterable of such, not {type(keys).__name__}")
     pieces = []
     for key in keys:
-        if not isinstance(key, str) or _KEY_SEPARATOR in key:
-            raise MessageError(f"key {key!r} is not a str without spaces")
+        if not isinstance(key, str) or not key or _KEY_SEPARATOR in key:
+            raise MessageError(f"key {key!r:.80} is not a str without spaces")
         pieces.append(key)
     return _KEY_SEPARATOR.join(pieces)
 

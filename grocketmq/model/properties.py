@@ -7,9 +7,20 @@ Source: Apache RocketMQ 5.3.3, module common, classes ``MessageConst`` and ``Mes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-__all__ = ["MAX_PROPERTIES_BYTES", "RESERVED_NAMES", "Property", "decode_properties", "encode_properties"]
+from grocketmq.errors import MessageError
+
+__all__ = [
+    "MAX_PROPERTIES_BYTES",
+    "RESERVED_NAMES",
+    "Property",
+    "check_property_text",
+    "check_written_properties",
+    "decode_properties",
+    "encode_properties",
+]
 
 #: The length field of a stored message's properties is a signed 16-bit integer.
 MAX_PROPERTIES_BYTES = 32767
@@ -18,6 +29,10 @@ _NAME_VALUE = "\x01"
 _PROPERTY_END = "\x02"
 #: The shortest piece that can hold a name, the separator and a value.
 _SHORTEST_PIECE = 3
+#: Control characters.  Two of them are separators here; they and others are in traces, logs and operators' tools.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: The same without tab and line ends, which a value of one's own may hold.
+_CONTROL_BUT_LAYOUT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class Property:
@@ -124,3 +139,40 @@ def decode_properties(text: str) -> dict[str, str]:
             if name and value:
                 properties[name] = value
     return properties
+
+
+def check_property_text(what: str, text: object, *, layout: bool = False) -> None:
+    """Refuse a text that would not come back as it is, or come back as more than one property; never blocks.
+
+    :param what: what it is, for the message.
+    :param text: the name or the value of a property, a tag, a key.
+    :param layout: whether tabs and line ends are welcome.
+    :raises MessageError: for what is no str, holds a control character, or cannot be encoded as UTF-8.
+    """
+    if not isinstance(text, str):
+        raise MessageError(f"{what} is {text!r:.80}, not a str")
+    if text.isprintable() and text.isascii():
+        return
+    control = (_CONTROL_BUT_LAYOUT if layout else _CONTROL).search(text)
+    if control:
+        raise MessageError(f"{what} holds the control character {control[0]!r} at index {control.start()}; take it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise MessageError(f"{what} is not encodable as UTF-8: {error}") from error
+
+
+def check_written_properties(topic: str, properties: Mapping[str, str | None], text: str) -> None:
+    """Refuse properties that were written past the checks of ``Message`` and do not survive the way; never blocks.
+
+    :param topic: the message's topic, for the message.
+    :param properties: the message's.
+    :param text: what :func:`encode_properties` made of them.
+    :raises MessageError: naming the property.
+    """
+    count = len(properties)
+    if text.count(_PROPERTY_END) == count and text.count(_NAME_VALUE) == count:
+        return
+    for name, value in properties.items():
+        if _PROPERTY_END in f"{name}{value}" or _NAME_VALUE in name:
+            raise MessageError(f"message of topic {topic}: property {name!r} holds a separator of the protocol (0x01 or 0x02)")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from grocketmq.errors import ConfigError, MessageError
-from grocketmq.model.message import Message
+from grocketmq.model.message import Message, check_flag
 from grocketmq.model.namespace import is_retry_topic, is_system_topic
 from grocketmq.model.properties import Property
 
@@ -117,11 +117,16 @@ def check_message(message: Message, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
         raise MessageError(fault)
     if topic in NO_SEND_TOPICS:
         raise MessageError(f"topic {topic} is written by brokers only")
-    size = len(message.body)
+    body = message.body
+    if not isinstance(body, bytes):
+        raise MessageError(f"message of topic {topic}: the body is {type(body).__name__}, not bytes")
+    size = len(body)
     if not size:
         raise MessageError(f"message of topic {topic} has an empty body, which brokers refuse")
     if size > max_bytes:
         raise MessageError(f"message of topic {topic}: body of {size} bytes is larger than {max_bytes}")
+    if message.flag:
+        check_flag(message.flag)
 
 
 def check_batch(messages: Sequence[Message]) -> None:

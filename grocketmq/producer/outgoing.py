@@ -13,7 +13,7 @@ from grocketmq.codes import RequestCode
 from grocketmq.errors import LocalProtocolError, MessageError
 from grocketmq.model.message import DELAY_PROPERTIES, Message
 from grocketmq.model.message_id import UniqueIdGenerator
-from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, encode_properties
+from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, check_written_properties, encode_properties
 from grocketmq.model.validators import check_batch, check_message
 from grocketmq.producer.config import ProducerConfig
 from grocketmq.wire.compression import compress
@@ -27,8 +27,6 @@ __all__ = ["Outgoing", "OutgoingMaker"]
 _COMPRESS_IN_POOL_BYTES = 256 * 1024
 #: Templates kept at most: a program that makes topics without end must not fill the memory with them.
 _MAX_TEMPLATES = 4096
-#: The most UTF-8 bytes one character takes.
-_UTF8_MOST = 4
 
 #: What a broker cannot do, or would not, with messages that are stored together.
 _NOT_IN_BATCHES = DELAY_PROPERTIES | {Property.TRANSACTION_PREPARED}
@@ -161,13 +159,11 @@ class OutgoingMaker:
 
 def _property_text(message: Message) -> str:
     text = encode_properties(message.properties)
-    if len(text) * _UTF8_MOST > MAX_PROPERTIES_BYTES:
-        try:
-            size = len(text.encode())
-        except UnicodeEncodeError as error:
-            raise MessageError(f"a property of the message of topic {message.topic} is no Unicode text: {error}") from error
-        if size > MAX_PROPERTIES_BYTES:
-            raise MessageError(
-                f"the message of topic {message.topic} has {size} bytes of properties, over {MAX_PROPERTIES_BYTES}"
-            )
+    check_written_properties(message.topic, message.properties, text)
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError as error:
+        raise MessageError(f"a property of the message of topic {message.topic} is no Unicode text: {error}") from error
+    if size > MAX_PROPERTIES_BYTES:
+        raise MessageError(f"the message of topic {message.topic} has {size} bytes of properties, over {MAX_PROPERTIES_BYTES}")
     return text

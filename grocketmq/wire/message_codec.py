@@ -53,7 +53,7 @@ from zlib import crc32
 
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
 from grocketmq.model.message import Message, MessageExt
-from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, encode_properties
+from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, check_written_properties, encode_properties
 from grocketmq.wire.compression import decompress as unpack_body
 from grocketmq.wire.flags import CompressionType, MessageSysFlag
 
@@ -339,13 +339,16 @@ def encode_batch(messages: Iterable[Message]) -> bytes:
     """Write messages as one batch body; never blocks.
 
     :param messages: those that :func:`~grocketmq.model.validators.check_batch` lets pass.
+    :raises MessageError: for a property that holds a separator.
     :raises LocalProtocolError: for properties beyond 32767 bytes or a flag beyond 32 bits.
     """
     pieces: list[bytes] = []
     for message in messages:
         body = message.body
         try:
-            text = encode_properties(message.properties).encode()
+            properties = encode_properties(message.properties)
+            check_written_properties(message.topic, message.properties, properties)
+            text = properties.encode()
             head = _BATCH_LAYOUT.pack(22 + len(body) + len(text), 0, 0, message.flag, len(body))
             pieces += (head, body, _INT16.pack(len(text)), text)
         except (struct.error, UnicodeEncodeError) as error:
