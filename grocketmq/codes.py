@@ -16,6 +16,7 @@ __all__ = [
     "RequestCode",
     "ResponseCode",
     "SerializeType",
+    "TIMER_VERSION",
 ]
 
 #: The ``MQVersion`` ordinal this client tells its peers: V5_3_3, whose client it matches.  At 401 (V4_9_4) and above the name
@@ -24,6 +25,9 @@ PROTOCOL_VERSION = 479
 
 #: ``MQVersion.V4_9_4``: from here on the name server writes strict JSON routes.
 STANDARD_JSON_VERSION = 401
+
+#: ``MQVersion.V5_0_0``: from here on brokers keep messages until a point in time; older ones deliver them at once.
+TIMER_VERSION = 413
 
 
 class RequestCode(IntEnum):

@@ -171,6 +171,16 @@ class ClientAPI:
         )
         self._call(address, header, SEND_BACK_TIMEOUT)
 
+    def recall(self, address: str, group: str, topic: str, recall_handle: str, broker_name: str, timeout: float) -> str:
+        """Take back a timer message.
+
+        :returns: the message's id.
+        """
+        header = headers.RecallMessageRequestHeader(
+            producer_group=group, topic=topic, recall_handle=recall_handle, bname=broker_name
+        )
+        return headers.RecallMessageResponseHeader.parse(self._call(address, header, timeout).ext_fields).msg_id
+
     # -- pulling and offsets -------------------------------------------------------------------------------------------------
 
     def pull(self, address: str, request: RemotingCommand, timeout: float) -> PullAnswer:

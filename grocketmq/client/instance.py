@@ -321,6 +321,19 @@ class ClientInstance:
         """Send heartbeats in the background; never blocks."""
         self._heartbeat_task.wake()
 
+    def broker_version(self, queue: MessageQueue, deadline: Deadline) -> int:
+        """The ``MQVersion`` ordinal of a queue's broker; blocks only for a broker that no heartbeat has reached yet.
+
+        :raises RemotingError: when that broker does not answer.
+        """
+        address = self.master_address(queue, deadline)
+        version = self.broker_versions.get(address)
+        if version is None:
+            body = heartbeat_body(self.client_id, self._producers, list(self._consumers.values()))
+            seconds = deadline.check(f"ask {queue.broker_name} for its version")
+            version = self.broker_versions[address] = self.api.heartbeat(address, body or b"{}", seconds)
+        return version
+
     def _heartbeat(self) -> None:
         for address in self.routes.drop_offline():
             log.info("broker %s is in no route any more; its connection is closed", address)

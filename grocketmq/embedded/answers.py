@@ -6,7 +6,10 @@ from grocketmq.codes import ResponseCode
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.headers.base import CommandHeader
 
-__all__ = ["success"]
+__all__ = ["REGION", "success"]
+
+#: The region that answers and messages name.
+REGION = "DefaultRegion"
 
 
 def success(

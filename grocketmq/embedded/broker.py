@@ -9,6 +9,7 @@ part          what it serves
 ``locks``     queue locks
 ``sends``     sends, batches, messages sent back
 ``pulls``     pulls, at once or when messages come
+``recalls``   taking timer messages back
 ============  ==================================================
 """
 
@@ -28,6 +29,7 @@ from grocketmq.embedded.locks import QueueLocks
 from grocketmq.embedded.namesrv import NameServer
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.pull import Pulls
+from grocketmq.embedded.recall import Recalls
 from grocketmq.embedded.send import Sends
 from grocketmq.embedded.store import MessageStore
 from grocketmq.embedded.topics import TopicTable
@@ -51,6 +53,7 @@ class BrokerConfig:
     :param delay_levels: seconds of the delay levels, from level 1 on.
     :param client_expiry: seconds without a heartbeat after which a client counts as gone.
     :param lock_expiry: seconds after which a queue lock that was not renewed is free.
+    :param recall_messages: whether timer messages can be recalled, which brokers do not allow by default.
     :param max_bytes: how much messages may take; then the oldest are dropped.  None for no bound.
     :param property_filter: whether SQL92 filters are served; real brokers need ``enablePropertyFilter=true`` for it.
     """
@@ -60,6 +63,7 @@ class BrokerConfig:
     delay_levels: Sequence[float] = DELAY_LEVELS
     client_expiry: float = 120.0
     lock_expiry: float = 60.0
+    recall_messages: bool = False
     max_bytes: int | None = None
     property_filter: bool = True
 
@@ -103,8 +107,9 @@ class Broker:
         unique_ids = UniqueIdGenerator(self._ip, os.getpid(), random.getrandbits(32))
         self.sends = Sends(self.name, config.cluster, self.store, intake, self.topics, self.clients, self.locks, unique_ids)
         self.pulls = Pulls(self.store, self.topics, self.clients, self.offsets, self._timers)
+        self.recalls = Recalls(self.name, config.recall_messages, intake, self.topics, self._clock)
         self.store.on_arrival = self.pulls.arrived
-        parts = (self.topics, self.clients, self.offsets, self.locks, self.sends, self.pulls)
+        parts = (self.topics, self.clients, self.offsets, self.locks, self.sends, self.pulls, self.recalls)
         self.server.handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from grocketmq.codes import ResponseCode
-from grocketmq.embedded.clock import Clock, Timers
+from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.store import MessageStore, Stored, tags_code
 from grocketmq.embedded.topics import SCHEDULE_TOPIC, TIMER_TOPIC
 from grocketmq.errors import LocalProtocolError
@@ -21,7 +21,7 @@ from grocketmq.model.properties import Property, encode_properties
 from grocketmq.model.validators import MAX_MESSAGE_BYTES
 from grocketmq.remoting.server import Refused
 
-__all__ = ["DELAY_LEVELS", "ILLEGAL", "Draft", "Intake"]
+__all__ = ["DELAY_LEVELS", "ILLEGAL", "MAX_TIMER_DELAY", "Draft", "Intake"]
 
 _MINUTE, _HOUR = 60.0, 3600.0
 #: Seconds of the levels 1 to 18, as brokers have them unless they are configured otherwise.
@@ -31,7 +31,7 @@ DELAY_LEVELS: tuple[float, ...] = (
     *(_HOUR, 2 * _HOUR),
 )
 #: Seconds a message with a time of delivery may wait at most.
-_MAX_TIMER_DELAY = 72 * _HOUR
+MAX_TIMER_DELAY = 72 * _HOUR
 #: A time of delivery is rounded down to whole steps, ms.
 _TIMER_STEP_MS = 1000
 
@@ -44,7 +44,7 @@ ILLEGAL = (
     "msg properties length limit 32KB."
 )
 _ILLEGAL_TIMER = (
-    f"timer message illegal, the delay time should not be bigger than the max delay {_MAX_TIMER_DELAY * 1000:.0f}ms; or if set "
+    f"timer message illegal, the delay time should not be bigger than the max delay {MAX_TIMER_DELAY * 1000:.0f}ms; or if set "
     "del msg, the delay time should be bigger than the current time"
 )
 
@@ -78,6 +78,7 @@ class Intake:
         self._timers = timers
         self._clock = clock
         self._levels = levels
+        self._timed: dict[tuple[str, str | None], Timer] = {}
 
     def put(self, draft: Draft) -> Stored:
         """Store a message, or the one that stands for it while it waits; never blocks.
@@ -92,10 +93,21 @@ class Intake:
             return self.put_plain(draft)
         stored = self.put_plain(draft)
         waiting = replace(draft, properties=dict(draft.properties))
+        timer = self._timers.after(seconds, self._deliver, waiting)
         if draft.topic == TIMER_TOPIC:
             waiting.properties[Property.TIMER_ENQUEUE_MS] = str(self._clock.now_ms() // _TIMER_STEP_MS * _TIMER_STEP_MS)
-        self._timers.after(seconds, self._deliver, waiting)
+            self._timed[_timer_key(waiting)] = timer
         return stored
+
+    def recall(self, topic: str, unique_id: str) -> None:
+        """Never deliver a message that waits for a point in time; never blocks.  Others are left alone, as a broker does.
+
+        :param topic: its own topic.
+        :param unique_id: the id its sender gave it.
+        """
+        timer = self._timed.pop((topic, unique_id), None)
+        if timer is not None:
+            timer.cancel()
 
     def put_plain(self, draft: Draft) -> Stored:
         """Store a message whatever its properties say of a delay: one of a batch; never blocks.
@@ -136,7 +148,7 @@ class Intake:
         deliver_at = self._deliver_at(properties)
         if deliver_at is None or deliver_at <= (now := self._clock.now_ms()):
             return None
-        if deliver_at - now > _MAX_TIMER_DELAY * 1000:
+        if deliver_at - now > MAX_TIMER_DELAY * 1000:
             raise Refused(ResponseCode.MESSAGE_ILLEGAL, _ILLEGAL_TIMER)
         deliver_at = (deliver_at - 1) // _TIMER_STEP_MS * _TIMER_STEP_MS
         properties[Property.TIMER_OUT_MS] = str(deliver_at)
@@ -162,9 +174,14 @@ class Intake:
         """Store a message whose time has come; it keeps what told of the delay, as real brokers leave it."""
         properties = draft.properties
         if draft.topic == TIMER_TOPIC:
+            self._timed.pop(_timer_key(draft), None)
             properties[Property.TIMER_DEQUEUE_MS] = str(self._clock.now_ms())
         draft.topic, draft.queue_id = properties[Property.REAL_TOPIC], int(properties[Property.REAL_QUEUE_ID])
         self.put_plain(draft)
+
+
+def _timer_key(draft: Draft) -> tuple[str, str | None]:
+    return draft.properties[Property.REAL_TOPIC], draft.properties.get(Property.UNIQ_KEY)
 
 
 def _number(text: str) -> int:

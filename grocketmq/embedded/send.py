@@ -9,7 +9,7 @@ import random
 from json.encoder import encode_basestring_ascii as json_text
 
 from grocketmq.codes import PROTOCOL_VERSION, LanguageCode, RequestCode, ResponseCode
-from grocketmq.embedded.answers import success
+from grocketmq.embedded.answers import REGION, success
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.delay import ILLEGAL, Draft, Intake
 from grocketmq.embedded.locks import QueueLocks
@@ -29,7 +29,6 @@ from grocketmq.wire.message_codec import decode_batch, decode_message
 
 __all__ = ["Sends"]
 
-_REGION = "DefaultRegion"
 _DLQ_QUEUES = 1
 #: ``MQVersion.V3_4_9``: from here on clients say how often they want to try.
 _HONOURS_MAX_RECONSUME = 121
@@ -37,7 +36,7 @@ _HONOURS_MAX_RECONSUME = 121
 _FIRST_RETRY_LEVEL = 3
 
 _ANSWER_JSON = (
-    f'{{"code":0,"extFields":{{"MSG_REGION":"{_REGION}","TRACE_ON":"true","msgId":"%s","queueId":"%d","queueOffset":"%d"%s}},'
+    f'{{"code":0,"extFields":{{"MSG_REGION":"{REGION}","TRACE_ON":"true","msgId":"%s","queueId":"%d","queueOffset":"%d"%s}},'
     f'"flag":1,"language":"PYTHON","opaque":%d,"serializeTypeCurrentRPC":"JSON","version":{PROTOCOL_VERSION}}}'
 )
 
@@ -55,7 +54,7 @@ class _SendAnswer(RemotingCommand):
         self.flag = RpcFlag.RESPONSE
         self.remark = None
         self.ext_fields = {
-            "MSG_REGION": _REGION,
+            "MSG_REGION": REGION,
             "TRACE_ON": "true",
             "msgId": msg_id,
             "queueId": str(queue_id),
@@ -109,7 +108,7 @@ class Sends:
         unique_ids: UniqueIdGenerator,
     ) -> None:
         self._broker_name = broker_name
-        self._extra = {Property.MSG_REGION: _REGION, Property.TRACE_SWITCH: "true", Property.CLUSTER: cluster}
+        self._extra = {Property.MSG_REGION: REGION, Property.TRACE_SWITCH: "true", Property.CLUSTER: cluster}
         self._store = store
         self._intake = intake
         self._topics = topics
@@ -143,7 +142,7 @@ class Sends:
                 return self._send_batch(header, config, request, channel)
             return self._send_one(header, config, request, channel)
         except Refused as refused:
-            refused.ext_fields = {"MSG_REGION": _REGION, "TRACE_ON": "true"}
+            refused.ext_fields = {"MSG_REGION": REGION, "TRACE_ON": "true"}
             raise
 
     def _topic(self, header: _Header) -> TopicConfig:

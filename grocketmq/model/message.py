@@ -13,12 +13,14 @@ from grocketmq.model.message_id import encode_offset_msg_id, host_text
 from grocketmq.model.properties import RESERVED_NAMES, Property, check_property_text, decode_properties
 from grocketmq.model.route import MessageQueue
 
-__all__ = ["DELAY_PROPERTIES", "MAX_DELAY_LEVEL", "Message", "MessageExt", "check_flag"]
+__all__ = ["DELAY_PROPERTIES", "MAX_DELAY_LEVEL", "TIMER_PROPERTIES", "Message", "MessageExt", "check_flag"]
 
 #: Brokers know 18 delay levels unless they are configured otherwise.
 MAX_DELAY_LEVEL = 18
 
 _KEY_SEPARATOR = " "
+#: Some thousands of years: what keeps milliseconds within the 64 bits that brokers read them into.
+_MOST_SECONDS = 1e12
 
 
 def check_flag(flag: object) -> None:
@@ -162,14 +164,12 @@ class Message:
     def _set_delay(self, level: int, delay: float | None, deliver_at: float | datetime | None) -> None:
         if bool(level) + (delay is not None) + (deliver_at is not None) > 1:
             raise MessageError("choose one of delay_level, delay and deliver_at: a broker would drop the others")
-        if not 0 <= level <= MAX_DELAY_LEVEL:
-            raise MessageError(f"delay_level {level} is not within 0..{MAX_DELAY_LEVEL}")
+        if level not in range(MAX_DELAY_LEVEL + 1):
+            raise MessageError(f"delay_level {level!r} is no whole number within 0..{MAX_DELAY_LEVEL}")
         if level:
-            self.delay_level = level
+            self.delay_level = int(level)
         if delay is not None:
-            if delay < 0:
-                raise MessageError(f"delay of {delay} s is negative")
-            self.properties[Property.TIMER_DELAY_MS] = str(round(delay * 1000))
+            self.properties[Property.TIMER_DELAY_MS] = str(_milliseconds("delay", delay))
         if deliver_at is not None:
             self.properties[Property.TIMER_DELIVER_MS] = str(_epoch_ms(deliver_at))
 
@@ -177,10 +177,10 @@ class Message:
         return f"<{type(self).__name__} {self.topic} tags={self.tags} keys={self.keys} body={len(self.body)} bytes>"
 
 
+#: The properties that name a point in time for the delivery.
+TIMER_PROPERTIES = frozenset({Property.TIMER_DELAY_MS, Property.TIMER_DELAY_SEC, Property.TIMER_DELIVER_MS})
 #: The properties that delay a message.
-DELAY_PROPERTIES = frozenset(
-    {Property.DELAY_TIME_LEVEL, Property.TIMER_DELAY_MS, Property.TIMER_DELAY_SEC, Property.TIMER_DELIVER_MS}
-)
+DELAY_PROPERTIES = TIMER_PROPERTIES | {Property.DELAY_TIME_LEVEL}
 
 
 def _join_keys(keys: Iterable[object]) -> str:
@@ -212,7 +212,13 @@ def _epoch_ms(moment: float | datetime) -> int:
         if moment.tzinfo is None:
             raise MessageError("deliver_at is a naive datetime; give it a time zone")
         moment = moment.timestamp()
-    return round(moment * 1000)
+    return _milliseconds("deliver_at", moment)
+
+
+def _milliseconds(name: str, seconds: object) -> int:
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds <= _MOST_SECONDS:
+        raise MessageError(f"{name} is {seconds!r}; it must be a number of seconds, not negative")
+    return round(seconds * 1000)
 
 
 class MessageExt(Message):

@@ -11,7 +11,7 @@ import gevent
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import LocalProtocolError, MessageError
-from grocketmq.model.message import DELAY_PROPERTIES, Message
+from grocketmq.model.message import DELAY_PROPERTIES, TIMER_PROPERTIES, Message
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, check_written_properties, encode_properties
 from grocketmq.model.validators import check_batch, check_message
@@ -28,6 +28,8 @@ _COMPRESS_IN_POOL_BYTES = 256 * 1024
 #: Templates kept at most: a program that makes topics without end must not fill the memory with them.
 _MAX_TEMPLATES = 4096
 
+#: Properties of messages that take another way than most.
+_UNCOMMON = TIMER_PROPERTIES
 #: What a broker cannot do, or would not, with messages that are stored together.
 _NOT_IN_BATCHES = DELAY_PROPERTIES | {Property.TRANSACTION_PREPARED}
 
@@ -42,6 +44,7 @@ class Outgoing:
     :param sys_flag: how it is packed.
     :param properties: as text.
     :param code: the request it travels in.
+    :param timed: whether a broker is to keep it until a point in time.
     """
 
     message: Message
@@ -50,6 +53,7 @@ class Outgoing:
     sys_flag: int
     properties: str
     code: RequestCode
+    timed: bool = False
 
 
 class OutgoingMaker:
@@ -78,7 +82,10 @@ class OutgoingMaker:
         check_message(message, self._config.max_message_size)
         msg_id = self._give_id(message)
         body, sys_flag = self._pack(message.body)
-        return Outgoing(message, msg_id, body, sys_flag, _property_text(message), RequestCode.SEND_MESSAGE_V2)
+        outgoing = Outgoing(message, msg_id, body, sys_flag, _property_text(message), RequestCode.SEND_MESSAGE_V2)
+        if not _UNCOMMON.isdisjoint(message.properties):
+            outgoing.timed = not TIMER_PROPERTIES.isdisjoint(message.properties)
+        return outgoing
 
     def batch(self, messages: Sequence[Message]) -> Outgoing:
         """Make several messages of one topic ready as one; never blocks.

@@ -18,9 +18,7 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult, Event
 
-from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
-from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.errors import (
     ClientStateError,
     ConfigError,
@@ -34,8 +32,8 @@ from grocketmq.errors import (
 )
 from grocketmq.model.message import Message
 from grocketmq.model.results import SendResult, SendStatus
-from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
-from grocketmq.model.validators import check_not_system_topic, check_topic
+from grocketmq.model.route import MessageQueue, TopicPublishInfo
+from grocketmq.producer.broker_calls import BrokerCalls
 from grocketmq.producer.config import ProducerConfig
 from grocketmq.producer.oneway import OnewayPacer
 from grocketmq.producer.outgoing import Outgoing, OutgoingMaker
@@ -52,7 +50,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_TRY = 1.0
 
 
-class Producer(BaseClient):
+class Producer(BrokerCalls):
     """Sends messages to the brokers of a cluster.
 
     One producer serves any number of greenlets of the thread that started it, whether the process is monkey-patched or not::
@@ -72,7 +70,6 @@ class Producer(BaseClient):
         self._tasks = self._new_tasks()
         self._picker = QueuePicker()
         self._window = SendWindow(self.settings.backpressure)
-        self._topics: set[str] = set()
         self._under_way = 0
         self._idle = Event()
 
@@ -269,6 +266,8 @@ class Producer(BaseClient):
             info = self._publish_info(outgoing, deadline)
             chosen = self._choose(outgoing, info, queue, selector, arg) or self._picker.pick(info)
 
+            if outgoing.timed:
+                self._check_timers(chosen, deadline)
             address = self._instance.send_address(chosen, deadline)
             command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
             if self._oneway.turn(chosen.broker_name, deadline):
@@ -289,57 +288,6 @@ class Producer(BaseClient):
                 self._deliver(outgoing, queue, None, None, Deadline(self.settings.send_timeout))
             else:
                 log.warning("a oneway message to %s was refused: %s", queue, error)
-
-    # -- topics --------------------------------------------------------------------------------------------------------------
-
-    def create_topic(
-        self,
-        topic: str,
-        queues: int = 8,
-        *,
-        key: str = DEFAULT_TOPIC,
-        perm: int = Permission.READ | Permission.WRITE,
-        sys_flag: int = 0,
-    ) -> None:
-        """Create a topic at every broker that has the ``key`` topic, or change it; blocks at most 5 s a broker.
-
-        Name servers learn of it with the brokers' next registration, at once with a 5.x broker.
-
-        :param topic: the new topic's name.
-        :param queues: queues at each broker, for reading and for writing.
-        :param key: an existing topic whose brokers get the new one.
-        :param perm: bits of :class:`~grocketmq.model.route.Permission`.
-        :param sys_flag: the topic's own bits.
-        :raises ConfigError: for a name that brokers refuse.
-        :raises BrokerError: the first refusal, after every broker was asked.
-        """
-        self._check_running()
-        check_topic(topic)
-        check_not_system_topic(topic)
-        instance = self._instance
-        route = instance.api.topic_route(key, self.config.request_timeout)
-        masters = [data.master for data in route.broker_datas if data.master]
-        if not masters:
-            raise RouteNotFoundError(key, "none of its brokers has a master to create a topic at")
-        failure: GRocketMQError | None = None
-        for address in masters:
-            try:
-                instance.api.create_topic(address, topic, queues, key, perm, sys_flag)
-            except GRocketMQError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-
-    def fetch_publish_queues(self, topic: str) -> list[MessageQueue]:
-        """The queues that can be sent to, in the route's order; blocks at most ``request_timeout``.
-
-        :param topic: an existing topic.
-        :raises RouteNotFoundError: when no name server knows it.
-        """
-        self._check_running()
-        self._instance.refresh_route(topic, self.config.request_timeout)
-        self._topics.add(topic)
-        return list(self._instance.routes.publish[topic].queues)
 
     # -- the tries -----------------------------------------------------------------------------------------------------------
 
@@ -424,6 +372,8 @@ class Producer(BaseClient):
 
     def _try(self, outgoing: Outgoing, queue: MessageQueue, deadline: Deadline, left: int) -> SendResult:
         """One try, cut short enough to leave time for those left after it."""
+        if outgoing.timed:
+            self._check_timers(queue, deadline)
         instance = self._instance
         address = instance.send_address(queue, deadline)
         seconds = deadline.check(f"send to broker {queue.broker_name}")

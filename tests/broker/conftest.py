@@ -81,10 +81,14 @@ def own_cluster(_fault_cluster: RealCluster) -> RealCluster:
 
 @pytest.fixture(scope="session")
 def small_cluster(broker_version: str) -> Iterator[RealCluster]:
-    """One broker that makes no topic by itself, delays 1 s at every level, and stores in files of 1 MiB."""
+    """One broker that makes no topic by itself, delays 1 s at every level, asks for transactions of 2 s, takes timer
+    messages back, and stores in files of 1 MiB."""
     settings = {
         "autoCreateTopicEnable": False,
         "messageDelayLevel": " ".join(["1s"] * 18),
+        "transactionTimeOut": 2000,
+        "transactionCheckInterval": 1000,
+        "recallMessageEnable": True,
         "mappedFileSizeCommitLog": 1 << 20,
     }
     yield from _started(RealCluster(broker_version, brokers=1, settings=settings))

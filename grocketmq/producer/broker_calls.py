@@ -1,0 +1,107 @@
+"""What a producer asks of brokers besides sending."""
+
+from __future__ import annotations
+
+from grocketmq.client.base import BaseClient
+from grocketmq.client.config import ClientConfig
+from grocketmq.client.routes import DEFAULT_TOPIC
+from grocketmq.codes import TIMER_VERSION
+from grocketmq.errors import GRocketMQError, MessageError, RouteNotFoundError
+from grocketmq.model.recall_handle import decode_recall_handle
+from grocketmq.model.route import MessageQueue, Permission
+from grocketmq.model.validators import check_not_system_topic, check_topic
+from grocketmq.model.version import version_name
+from grocketmq.runtime.deadline import Deadline
+
+__all__ = ["BrokerCalls"]
+
+
+class BrokerCalls(BaseClient):
+    """Part of :class:`~grocketmq.producer.producer.Producer`: its topics, and calls that concern them."""
+
+    def __init__(self, group: str, config: ClientConfig) -> None:
+        super().__init__(group, config)
+        self._topics: set[str] = set()
+
+    def create_topic(
+        self,
+        topic: str,
+        queues: int = 8,
+        *,
+        key: str = DEFAULT_TOPIC,
+        perm: int = Permission.READ | Permission.WRITE,
+        sys_flag: int = 0,
+    ) -> None:
+        """Create a topic at every broker that has the ``key`` topic, or change it; blocks at most 5 s a broker.
+
+        Name servers learn of it with the brokers' next registration, at once with a 5.x broker.
+
+        :param topic: the new topic's name.
+        :param queues: queues at each broker, for reading and for writing.
+        :param key: an existing topic whose brokers get the new one.
+        :param perm: bits of :class:`~grocketmq.model.route.Permission`.
+        :param sys_flag: the topic's own bits.
+        :raises ConfigError: for a name that brokers refuse.
+        :raises BrokerError: the first refusal, after every broker was asked.
+        """
+        self._check_running()
+        check_topic(topic)
+        check_not_system_topic(topic)
+        instance = self._instance
+        route = instance.api.topic_route(key, self.config.request_timeout)
+        masters = [data.master for data in route.broker_datas if data.master]
+        if not masters:
+            raise RouteNotFoundError(key, "none of its brokers has a master to create a topic at")
+        failure: GRocketMQError | None = None
+        for address in masters:
+            try:
+                instance.api.create_topic(address, topic, queues, key, perm, sys_flag)
+            except GRocketMQError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def fetch_publish_queues(self, topic: str) -> list[MessageQueue]:
+        """The queues that can be sent to, in the route's order; blocks at most ``request_timeout``.
+
+        :param topic: an existing topic.
+        :raises RouteNotFoundError: when no name server knows it.
+        """
+        self._check_running()
+        self._instance.refresh_route(topic, self.config.request_timeout)
+        self._topics.add(topic)
+        return list(self._instance.routes.publish[topic].queues)
+
+    def recall(self, topic: str, recall_handle: str) -> str:
+        """Take back a timer message (``delay``, ``deliver_at``) before it is delivered; blocks at most ``request_timeout``.
+
+        Brokers of release 5.3.2 or later do that where ``recallMessageEnable`` is on (it is off by default).  A broker that
+        has begun to deliver the message delivers it all the same.
+
+        :param topic: the message's topic.
+        :param recall_handle: as the send's result gave it.
+        :returns: the message's id.
+        :raises MessageError: for a handle that is none, or one of another topic.
+        :raises NoPermissionError: where brokers are not set to recall.
+        :raises BrokerError: when it was due already.
+        :raises RouteNotFoundError: when its broker is gone.
+        """
+        self._check_running()
+        handle = decode_recall_handle(recall_handle)
+        if handle.topic != topic:
+            raise MessageError(f"the recall handle is of topic {handle.topic}, not of {topic}")
+        deadline = Deadline(self.config.request_timeout)
+        instance = self._instance
+        address = instance.master_address(MessageQueue(topic, handle.broker_name, 0), deadline)
+        seconds = deadline.check(f"recall a message from {handle.broker_name}")
+        return instance.api.recall(address, self.group, topic, recall_handle, handle.broker_name, seconds)
+
+    def _check_timers(self, queue: MessageQueue, deadline: Deadline) -> None:
+        """Refuse a broker that would deliver a timer message at once."""
+        version = self._instance.broker_version(queue, deadline)
+        if version < TIMER_VERSION:
+            release = version_name(version)[1:].replace("_", ".")
+            raise MessageError(
+                f"broker {queue.broker_name} is of release {release}, which ignores delay and deliver_at and would deliver the "
+                "message at once; use delay_level, or brokers of release 5.0 or later"
+            )
