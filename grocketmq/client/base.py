@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from typing import ClassVar
+
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
 from grocketmq.client.manager import MQClientManager, default_manager
@@ -25,12 +29,21 @@ class BaseClient(Lifecycle):
     :raises ConfigError: for a group name that brokers refuse.
     """
 
+    #: Whether it is started anew in a forked child unless ``restart_after_fork`` says otherwise.
+    _RESTARTS: ClassVar[bool] = False
+    #: Whether it works without being called, so that it must be started anew without being called, too.
+    _WORKS_UNASKED: ClassVar[bool] = False
+
     def __init__(self, group: str, config: ClientConfig) -> None:
         super().__init__()
         check_client_group(group)
         self._group = group
         self._config = config
+        self._made_in = os.getpid()
         self._manager: MQClientManager | None = None
+        self._renew()
+
+    def _renew(self) -> None:
         self._shared: ClientInstance | None = None
         self._joined = False
 
@@ -52,6 +65,19 @@ class BaseClient(Lifecycle):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._group!r}, {self.state.value}>"
 
+    @property
+    def restarts_after_fork(self) -> bool:
+        """Whether it is started anew in a forked child of the process that started it."""
+        wanted = self._config.restart_after_fork
+        return self._RESTARTS if wanted is None else wanted
+
+    def abandon(self) -> None:
+        """In a forked child: what was started is the parent's."""
+        super().abandon()
+        if self._WORKS_UNASKED and self._state is ServiceState.FORKED and self.restarts_after_fork:
+            # It runs when this child's event loop does: not in a child that only executes another program.
+            TaskGroup(repr(self)).spawn("restart after a fork", self.start)
+
     # -- for subclasses ------------------------------------------------------------------------------------------------------
 
     def bind(self, manager: MQClientManager) -> None:
@@ -66,6 +92,10 @@ class BaseClient(Lifecycle):
 
     def _join_instance(self) -> ClientInstance:
         self._manager = self._manager or default_manager()
+        if self._config.client_id is not None and self._made_in != os.getpid():
+            # Equal ids in one group would take each other's queues.
+            self._config = replace(self._config, client_id=f"{self._config.client_id}#{os.getpid()}")
+            self._made_in = os.getpid()
         self._shared = self._manager.instance(self._config)
         self._joined = True
         return self._shared

@@ -60,6 +60,9 @@ class ClientConfig:
     max_frame_size: int = MAX_FRAME_BYTES
     #: Keys for brokers with access control.  Default: none.
     credentials: Credentials | None = None
+    #: Whether a client that was started before a fork is started anew in the child.  Default: producers are, with their first
+    #: use there; consumers raise ``ForkError``, for a child that was made for other things should take no share of the queues.
+    restart_after_fork: bool | None = None
     #: Objects with ``before_request`` / ``after_response`` (see :class:`~grocketmq.remoting.client.RPCHook`), called in order.
     hooks: Iterable[RPCHook] = ()
 

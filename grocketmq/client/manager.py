@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
 from grocketmq.client.members import Member
 from grocketmq.errors import ConfigError
+from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
 
 __all__ = ["MQClientManager", "default_manager"]
@@ -36,6 +36,7 @@ class MQClientManager(Lifecycle):
         self._instances: dict[ClientConfig, ClientInstance] = {}
         self._producers: list[Member] = []
         self._consumers: list[Member] = []
+        drop_in_child(self)
 
     def __repr__(self) -> str:
         return f"<MQClientManager {len(self._producers)} producers, {len(self._consumers)} consumers, {self.state.value}>"
@@ -70,6 +71,16 @@ class MQClientManager(Lifecycle):
         for member in [*reversed(self._consumers), *reversed(self._producers)]:
             member.shutdown(timeout)
 
+    @property
+    def restarts_after_fork(self) -> bool:
+        """It does; whether each of its clients may is that client's setting."""
+        return True
+
+    def abandon(self) -> None:
+        """In a forked child: the instances are the parent's."""
+        super().abandon()
+        self._instances.clear()
+
     def instance(self, config: ClientConfig) -> ClientInstance:
         """The instance for these settings, made if there is none; its user calls :meth:`release` once."""
         found = self._instances.get(config)
@@ -93,12 +104,12 @@ class MQClientManager(Lifecycle):
             instance.shutdown()
 
 
-_default: tuple[int, MQClientManager] | None = None
+_default: MQClientManager | None = None
 
 
 def default_manager() -> MQClientManager:
-    """The process's own manager; a forked child gets a new one."""
+    """The process's own manager."""
     global _default
-    if _default is None or _default[0] != os.getpid():
-        _default = (os.getpid(), MQClientManager())
-    return _default[1]
+    if _default is None:
+        _default = MQClientManager()
+    return _default

@@ -11,6 +11,7 @@ import gevent
 from gevent.queue import Queue
 
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.gate import FairGate
 from grocketmq.runtime.rate import RateLimiter
 from grocketmq.runtime.tasks import TaskGroup
@@ -45,8 +46,13 @@ class ListenerPool(Generic[T]):
         self._logged_at = float("-inf")
         self._unlogged = 0
         self._greenlets: set[gevent.Greenlet] = set()
+        drop_in_child(self)
         for number in range(size):
             self._spawn(number)
+
+    def abandon(self) -> None:
+        """In a forked child: what is here is consumed by the parent, even where a greenlet is about to wake."""
+        self.stopped = True
 
     def put(self, item: T, pause: float = 0.0) -> None:
         """Have an item worked on, unless the pool is stopped; never blocks.

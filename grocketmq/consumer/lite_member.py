@@ -46,21 +46,26 @@ class LiteMember(BaseClient):
     :raises ConfigError: for a group, a name server or a setting that cannot work.
     """
 
+    _WORKS_UNASKED = True
+
     def __init__(self, group: str, **options: Any) -> None:
         common, self.settings = split_options(type(self).__name__, options, LitePullConsumerConfig)
-        super().__init__(group, common)
-        self._tasks = self._new_tasks()
-        self._subscriptions = Subscriptions()
-        self._stats = StatsRecorder()
         self._broadcasting = self.settings.model is MessageModel.BROADCASTING
+        super().__init__(group, common)
+        self._subscriptions = Subscriptions()
+        #: The queues it was told to take; None unless it was.
+        self._wanted: frozenset[MessageQueue] | None = None
+        self._started_at = 0.0
+        self._next_auto_commit = 0.0
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._tasks = self._new_tasks()
+        self._stats = StatsRecorder()
         default_store = LocalFileOffsetStore if self._broadcasting else RemoteBrokerOffsetStore
         self._store: OffsetStore = self.settings.offset_store or default_store()
         self._process_queues: dict[MessageQueue, ProcessQueue] = {}
-        #: The queues it was told to take; None unless it was.
-        self._wanted: frozenset[MessageQueue] | None = None
         self._told: dict[str, list[MessageQueue]] = {}
-        self._started_at = 0.0
-        self._next_auto_commit = 0.0
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class LocalFileOffsetStore:
             raise ConfigError(f"offsets in {self._path} cannot be read; mend or remove the file: {error}") from error
         self._offsets = dict(self._on_disk)
         self._frozen = set()
+        self._writing = RLock()
 
     def read(self, queue: MessageQueue) -> int | None:
         """The offset in the file; never blocks."""

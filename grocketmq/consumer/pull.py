@@ -57,11 +57,14 @@ class PullConsumer(BaseClient):
 
     def __init__(self, group: str, **common: Any) -> None:
         super().__init__(group, ClientConfig(**common))
+        self._topics: set[str] = set()
+        self._started_at = 0.0
+
+    def _renew(self) -> None:
+        super()._renew()
         self._tasks = self._new_tasks()
         self._store = RemoteBrokerOffsetStore()
-        self._topics: set[str] = set()
         self._compiled: set[tuple[str, Sql]] = set()
-        self._started_at = 0.0
 
     # -- pulling -------------------------------------------------------------------------------------------------------------
 

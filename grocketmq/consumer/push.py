@@ -67,17 +67,22 @@ class PushConsumer(BaseClient):
     :raises ConfigError: for a group, a name server or a setting that cannot work.
     """
 
+    _WORKS_UNASKED = True
+
     def __init__(self, group: str, **options: Any) -> None:
         common, self.settings = split_options(type(self).__name__, options, PushConsumerConfig)
         super().__init__(group, common)
-        self._tasks = self._new_tasks()
         self._subscriptions = Subscriptions()
-        self._stats = StatsRecorder()
         self._broadcasting = self.settings.model is MessageModel.BROADCASTING
-        self._consumption: Consumption | None = None
         self._listener: Listener | None = None
         self._orderly = False
         self._started_at = 0.0
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._tasks = self._new_tasks()
+        self._stats = StatsRecorder()
+        self._consumption: Consumption | None = None
 
     # -- what to consume -----------------------------------------------------------------------------------------------------
 

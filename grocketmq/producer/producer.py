@@ -64,9 +64,15 @@ class Producer(BrokerCalls):
     :raises ConfigError: for a group, a name server or a setting that cannot work.
     """
 
+    _RESTARTS = True
+
     def __init__(self, group: str, **options: Any) -> None:
         common, self.settings = split_options(type(self).__name__, options, ProducerConfig)
+        self._topics: set[str] = set()
         super().__init__(group, common)
+
+    def _renew(self) -> None:
+        super()._renew()
         self._tasks = self._new_tasks()
         self._picker = QueuePicker()
         self._window = SendWindow(self.settings.backpressure)

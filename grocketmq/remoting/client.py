@@ -14,10 +14,11 @@ from gevent.event import AsyncResult
 from gevent.monkey import get_original
 
 from grocketmq.codes import ResponseCode, SerializeType
-from grocketmq.errors import ClientStateError, ConnectError, GoAwayError, GRocketMQError
+from grocketmq.errors import ClientStateError, ConnectError, ForkError, GoAwayError, GRocketMQError
 from grocketmq.remoting.connection import Connection, ConnectionState
 from grocketmq.remoting.stream import Stream, connect
 from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.acl import Credentials, signed_fields
 from grocketmq.wire.command import RemotingCommand
@@ -91,7 +92,9 @@ class RemotingClient:
         self._processors: dict[int, Processor] = {}
         self._next_opaque = itertools.count(1).__next__
         self._closed = False
+        self._forked = False
         self._thread = get_ident()
+        drop_in_child(self)
 
     def register_processor(self, code: int, processor: Processor) -> None:
         """Serve a request that peers send; never blocks.
@@ -197,9 +200,18 @@ class RemotingClient:
         for connection in connections:
             connection.close()
 
+    def abandon(self) -> None:
+        """In a forked child: drop every connection without touching what the parent has of it, and make no other."""
+        self._closed = self._forked = True
+        for connection in [*self._retired, *(peer.connection for peer in self._peers.values())]:
+            if connection is not None:
+                connection.abandon()
+
     def _connection(self, address: str, deadline: Deadline) -> Connection:
         """The open connection to a peer, made if there is none; fails at once while the last failure is too fresh."""
         if self._closed:
+            if self._forked:
+                raise ForkError(f"calls to {address} are the parent process's; this is its forked child")
             raise ClientStateError("the client is shut down")
         peer = self._peers.get(address)
         if peer is None:

@@ -232,6 +232,18 @@ class Connection:
         """End the connection because this side is done with it; never blocks."""
         self.fail(ConnectionLostError(f"connection to {self.address} was closed by this client"))
 
+    def abandon(self) -> None:
+        """In a forked child: close this process's copy of the socket and wake nobody; the parent's goes on."""
+        self.state = ConnectionState.CLOSED
+        self.cause = ForkError(f"the connection to {self.address} is the parent process's")
+        self._pending.clear()
+        self._out.clear()
+        if self._stream is not None:
+            for watcher in (self._read_watcher, self._write_watcher, self._scan_timer):
+                watcher.stop()
+                watcher.close()
+            self._stream.close()
+
     def flushed(self) -> bool:
         """Whether nothing waits to be sent."""
         return not self._out
@@ -308,6 +320,8 @@ class Connection:
 
     def _tear_down(self) -> None:
         """Close, then tell everyone; state first, so that nobody who wakes finds the connection half closed."""
+        if isinstance(self.cause, ForkError):
+            return  # the copy of its greenlet in a forked child ends
         waiting = list(self._pending.values())
         self._pending.clear()
         self._out.clear()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
@@ -22,6 +23,7 @@ from gevent.server import StreamServer
 from grocketmq.codes import ResponseCode, SerializeType
 from grocketmq.errors import ConnectionLostError, GRocketMQError, RemoteProtocolError, RequestTimeout
 from grocketmq.remoting.stream import split_address
+from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
@@ -144,6 +146,12 @@ class Channel:
             for result in self._calls.values():
                 result.set_exception(ConnectionLostError(f"{self.address} has gone"))
 
+    def abandon(self) -> None:
+        """In a forked child: close this process's copy of the socket; the parent's goes on."""
+        self.closed.set()
+        self._out.clear()
+        os.close(self._sock.detach())
+
     # -- its greenlets -------------------------------------------------------------------------------------------------------
 
     def read(self, max_frame_bytes: int) -> None:
@@ -257,6 +265,7 @@ class RemotingServer:
         self._address = (self._address[0], listener.getsockname()[1])
         self._server = StreamServer(listener, self._serve, spawn=self._spawn)
         self._server.start()
+        drop_in_child(self)
 
     def stop(self) -> None:
         """Close the listener and all connections; blocks until their greenlets have ended."""
@@ -269,6 +278,16 @@ class RemotingServer:
         with gevent.Timeout(STOP_TIMEOUT, False):
             while self.channels:
                 gevent.sleep(0.001)
+
+    def abandon(self) -> None:
+        """In a forked child: the parent serves; close this process's copies of its sockets."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop_accepting()
+            os.close(server.socket.detach())
+        for channel in self.channels:
+            channel.abandon()
+        self.channels.clear()
 
     def dispatch(self, request: RemotingCommand, channel: Channel) -> None:
         """Serve a request that came in; blocks as long as its handler does."""

@@ -14,6 +14,8 @@ from time import perf_counter
 import gevent
 from gevent.hub import Waiter
 
+from grocketmq.runtime.forks import drop_in_child
+
 __all__ = ["FairGate"]
 
 
@@ -32,6 +34,7 @@ class FairGate:
         self._check.start(self._new_turn)
         self._resume = self._hub.loop.timer(0)
         self._armed = False
+        drop_in_child(self)
 
     def pass_through(self) -> None:
         """Call before each piece of work: returns at once while there is budget, else blocks until a later turn has some."""
@@ -56,6 +59,11 @@ class FairGate:
         if not self._line:
             self._resume.stop()
             self._resume.close()
+
+    def abandon(self) -> None:
+        """In a forked child: nobody who stands in line here goes on."""
+        self._line.clear()
+        self.close()
 
     def _new_turn(self) -> None:
         self._turn_began = perf_counter()

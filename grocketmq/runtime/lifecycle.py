@@ -3,8 +3,8 @@
 ::
 
     CREATED --start--> STARTING --> RUNNING --shutdown--> STOPPING --> STOPPED
-       ^                  |
-       +---- failed ------+
+       ^                  |            |
+       +---- failed ------+            +--- in a forked child ---> FORKED --start--> STARTING ...
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TypeVar
 from gevent.lock import RLock
 
 from grocketmq.errors import ClientStateError, ForkError
+from grocketmq.runtime.forks import drop_in_child, notice_fork, watch_hub
 
 __all__ = ["Lifecycle", "ServiceState"]
 
@@ -31,6 +32,7 @@ class ServiceState(Enum):
     RUNNING = "running"
     STOPPING = "shutting down"
     STOPPED = "shut down"
+    FORKED = "started by the parent process"
 
 
 _ADVICE = {
@@ -42,38 +44,53 @@ _ADVICE = {
 
 
 class Lifecycle:
-    """Mixin for what is started once and shut down once; subclasses write ``_start`` and ``_shutdown``."""
+    """Mixin for what is started once and shut down once; subclasses write ``_start``, ``_shutdown`` and ``_renew``."""
 
     def __init__(self) -> None:
         self._state = ServiceState.CREATED
         self._pid = 0
         self._turn = RLock()
+        #: What it was before the start under way; a start that fails goes back to it.
+        self._before = ServiceState.CREATED
 
     @property
     def state(self) -> ServiceState:
         """Where it is in its life."""
+        notice_fork()
         return self._state
+
+    @property
+    def restarts_after_fork(self) -> bool:
+        """Whether it is started anew in a forked child, when it is first used there; else that raises ``ForkError``."""
+        return False
 
     def start(self) -> None:
         """Start; blocks its greenlet until it is started, and does nothing when it runs already.
 
         :raises ClientStateError: after :meth:`shutdown`; make a new object then.
+        :raises ForkError: in a forked child of the process that started it, unless it may be started anew there.
         """
+        notice_fork()
         with self._turn:
             if self._state is ServiceState.RUNNING:
-                self._check_process()
                 return
-            if self._state is not ServiceState.CREATED:
+            if self._state is ServiceState.FORKED:
+                self._check_restart()
+                self._renew()
+            elif self._state is not ServiceState.CREATED:
                 raise ClientStateError(f"{self!r} is {self._state.value}; make a new one instead of starting it again")
+            self._before = self._state
             self._state = ServiceState.STARTING
             self._pid = os.getpid()
+            drop_in_child(self)
+            watch_hub()
             try:
                 self._start()
             except BaseException:
                 try:
                     self._shutdown(0.0)
                 finally:
-                    self._state = ServiceState.CREATED
+                    self._state = self._before
                 raise
             self._state = ServiceState.RUNNING
 
@@ -84,8 +101,9 @@ class Lifecycle:
 
         :param timeout: seconds that work under way may take to end; what has not ended by then is cut off.
         """
+        notice_fork()
         with self._turn:
-            if self._state in (ServiceState.CREATED, ServiceState.STOPPED):
+            if self._state in (ServiceState.CREATED, ServiceState.STOPPED, ServiceState.FORKED):
                 self._state = ServiceState.STOPPED
                 return
             self._state = ServiceState.STOPPING
@@ -98,11 +116,22 @@ class Lifecycle:
     def _shutdown(self, timeout: float) -> None:
         """Bring it down within about ``timeout`` seconds; must cope with having been broken off before."""
 
+    def _renew(self) -> None:
+        """In a forked child, before it is started there: make anew what belongs to one process, such as task groups."""
+
+    def abandon(self) -> None:
+        """In a forked child: what was started is the parent's; see :class:`~grocketmq.runtime.forks.Inherited`."""
+        self._turn = RLock()
+        if self._state is ServiceState.STOPPING:
+            self._state = ServiceState.STOPPED
+        elif self._state is ServiceState.RUNNING or self._state is ServiceState.STARTING:
+            self._state = ServiceState.FORKED
+
     def _check_running(self) -> None:
-        """For the first line of every public call.
+        """For the first line of every public call; blocks only in a forked child, while it is started anew there.
 
         :raises ClientStateError: unless it runs.
-        :raises ForkError: in a forked child of the process that started it.
+        :raises ForkError: in a forked child of the process that started it, unless it may be started anew there.
         """
         self._check_state_in(ServiceState.RUNNING)
 
@@ -110,7 +139,7 @@ class Lifecycle:
         """For the first line of public calls that the own start and shutdown make too.
 
         :raises ClientStateError: before ``start()`` and after ``shutdown()``.
-        :raises ForkError: in a forked child of the process that started it.
+        :raises ForkError: in a forked child of the process that started it, unless it may be started anew there.
         """
         self._check_state_in(ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
 
@@ -118,21 +147,28 @@ class Lifecycle:
         """For public calls that may come before ``start()`` too.
 
         :raises ClientStateError: once ``shutdown()`` was called.
-        :raises ForkError: when it was started, in a forked child.
+        :raises ForkError: when it was started, in a forked child, unless it may be started anew there.
         """
         if self._state is not ServiceState.CREATED:
             self._check_state_in(ServiceState.STARTING, ServiceState.RUNNING)
 
     def _check_state_in(self, *states: ServiceState) -> None:
-        if self._state not in states:
+        notice_fork()
+        if self._state in states:
+            return
+        if self._state is ServiceState.FORKED:
+            self._check_restart()
+            self.start()
+        elif self._state is ServiceState.STARTING and self._before is ServiceState.FORKED:
+            self.start()  # it waits for the one who starts it
+        else:
             raise ClientStateError(f"{self!r} cannot be used now; {_ADVICE[self._state]}")
-        self._check_process()
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
+    def _check_restart(self) -> None:
+        if not self.restarts_after_fork:
             raise ForkError(
                 f"{self!r} was started in process {self._pid} and cannot be used in its forked child {os.getpid()}; "
-                "start clients after the fork (gunicorn: post_fork or post_worker_init)"
+                "start it after the fork (gunicorn: post_worker_init), or let it be started anew with restart_after_fork=True"
             )
 
     def __enter__(self: _Self) -> _Self:

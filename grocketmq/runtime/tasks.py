@@ -17,6 +17,7 @@ from gevent.event import Event
 from gevent.pool import Group
 
 from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.forks import drop_in_child
 
 __all__ = ["PeriodicTask", "TaskGroup"]
 
@@ -40,6 +41,7 @@ class TaskGroup:
         self.failures: Counter[str] = Counter()
         self._group = Group()
         self._periodic: list[PeriodicTask] = []
+        drop_in_child(self)
 
     def __len__(self) -> int:
         return len(self._group)
@@ -118,8 +120,21 @@ class TaskGroup:
         for greenlet in self._others():
             log.error("%s does not end; it swallows what should end it", greenlet.name)
 
+    def abandon(self) -> None:
+        """In a forked child: the parent's greenlets go on in the parent only; the group itself can be used again."""
+        for task in self._periodic:
+            task.stop()
+        copies = self._others()
+        self._group = Group()
+        self._periodic = []
+        for greenlet in copies:
+            greenlet.unlink_all()
+        gevent.killall(copies, block=False)
+
     def failed(self, name: str, error: Exception) -> None:
-        """Log and count an error of a task."""
+        """Log and count an error of a task; not one that a forked child's copy of a task meets while it ends."""
+        if gevent.getcurrent() not in self._group:
+            return
         self.failures[name] += 1
         log.error("%s:%s failed (%d times so far)", self.owner, name, self.failures[name], exc_info=error)
 

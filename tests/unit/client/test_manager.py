@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,6 +46,23 @@ class Client(BaseClient):
             self.events.append(f"-{self.group}")
             getattr(self._instance, f"unregister_{self.kind}")(self)
             self._leave_instance()
+
+
+def child(run: Callable[[], None]) -> int:
+    """Run in a forked child; 0 when it did not raise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that other tests have left in the pool
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            run()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitpid(pid, 0)[1]
 
 
 def test_equal_settings_share_and_the_last_one_ends_it() -> None:
@@ -159,22 +180,67 @@ def test_clients_cannot_be_used_before_the_start_or_after_the_end() -> None:
         client.start()
 
 
-def test_a_client_of_the_parent_process_cannot_be_used_in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_of_the_parent_process_cannot_be_used_in_a_child() -> None:
+    def use() -> None:
+        with pytest.raises(ForkError, match="fork"):
+            client.topic_list()
+        with pytest.raises(ForkError, match="restart_after_fork"):
+            client.start()
+        client.shutdown()
+
     client = Client("a", [])
     client.bind(MQClientManager())
     with client:
-        monkeypatch.setattr("grocketmq.runtime.lifecycle.os.getpid", lambda: 1)
-        with pytest.raises(ForkError, match="fork"):
+        assert child(use) == 0
+        client.topic_list()
+
+
+def test_a_client_that_is_started_anew_in_a_child() -> None:
+    def use() -> None:
+        client.topic_list()  # joins a new instance: the manager has forgotten the parent's
+        assert client._instance is not instance
+        assert client.client_id not in (None, instance.client_id)
+        assert client.client_id.startswith(named or "")
+        client.shutdown()
+
+    for named in (None, "a-name"):
+        client = Client("a", [], restart_after_fork=True, client_id=named)
+        with client:
+            instance = client._instance
+            assert child(use) == 0
+            assert client._instance is instance
             client.topic_list()
-        monkeypatch.undo()
 
 
-def test_each_process_has_its_own_default_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_not_used_by_two_processes() -> None:
+    client = Client("a", [], client_id="a-name")
+
+    def use() -> None:
+        with client:
+            assert client.client_id == f"a-name#{os.getpid()}"
+
+    assert child(use) == 0
+    with client:
+        assert client.client_id == "a-name"
+
+
+def test_a_restart_that_fails_is_tried_again_with_the_next_call() -> None:
+    def use() -> None:
+        client.fails = True
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                client.topic_list()
+        client.fails = False
+        client.topic_list()
+
+    client = Client("a", [], restart_after_fork=True)
+    with client:
+        assert child(use) == 0
+
+
+def test_the_default_manager_is_made_once() -> None:
     mine = default_manager()
     assert default_manager() is mine
-    monkeypatch.setattr("grocketmq.client.manager.os.getpid", lambda: -1)
-    assert default_manager() is not mine
-    monkeypatch.setattr("grocketmq.client.manager._default", None)
 
 
 @pytest.mark.parametrize("group", ["", " ", "a b", "DEFAULT_PRODUCER", "x" * 256])

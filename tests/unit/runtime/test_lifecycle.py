@@ -222,13 +222,17 @@ def test_shutdown_from_within_two_tasks() -> None:
 
 FORK = """
 import os, sys
+import gevent
 from tests.unit.runtime.test_lifecycle import Service
 from grocketmq.errors import ForkError
+from grocketmq.runtime.lifecycle import ServiceState
 
 service = Service()
 service.start()
 pid = os.fork()
 if pid == 0:
+    gevent.sleep(0)
+    assert service.state is ServiceState.FORKED
     for call in (service.use, service.start):
         try:
             call()
@@ -236,6 +240,8 @@ if pid == 0:
             assert f"its forked child {os.getpid()}" in str(error), error
         else:
             os._exit(1)
+    service.shutdown()
+    assert (service.state, service.steps) == (ServiceState.STOPPED, ["start"])
     os._exit(42)
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 assert service.use() == "used"
