@@ -277,6 +277,34 @@ class ClientAPI:
             raise QueryNotFoundError(ResponseCode.QUERY_NOT_FOUND, f"no message at offset {commit_log_offset}", address)
         return found[0]
 
+    def query_message(
+        self,
+        address: str,
+        broker_name: str,
+        topic: str,
+        key: str,
+        max_num: int,
+        begin_ms: int,
+        end_ms: int,
+        *,
+        unique: bool,
+        timeout: float = QUERY_MESSAGE_TIMEOUT,
+    ) -> list[MessageExt]:
+        """Messages whose key has the same hash as the one asked for, of one broker.
+
+        :param broker_name: its name.
+        :param unique: whether the key is a unique id.
+        :raises QueryNotFoundError: when it finds none.
+        """
+        header = headers.QueryMessageRequestHeader(
+            topic=topic, key=key, max_num=max_num, begin_timestamp=begin_ms, end_timestamp=end_ms, bname=broker_name
+        )
+        ext = header.to_ext()
+        if unique:
+            ext[header.UNIQUE_KEY_FIELD] = "true"
+        answer = self._remoting.invoke(address, RemotingCommand(header.CODE, ext_fields=ext), timeout)
+        return decode_messages(_body(answer, address), broker_name=broker_name)
+
     def create_topic(self, address: str, topic: str, queues: int, key: str, perm: int, sys_flag: int) -> None:
         """Create a topic at one broker, or change it."""
         header = headers.CreateTopicRequestHeader(

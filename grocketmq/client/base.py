@@ -9,9 +9,9 @@ from typing import ClassVar
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
 from grocketmq.client.manager import MQClientManager, default_manager
+from grocketmq.client.queries import END_OF_TIME, query_message, view_message
 from grocketmq.errors import ClientStateError, RouteNotFoundError
 from grocketmq.model.message import MessageExt
-from grocketmq.model.message_id import decode_offset_msg_id
 from grocketmq.model.route import MessageQueue, TopicRouteData
 from grocketmq.model.validators import check_client_group
 from grocketmq.runtime.deadline import Deadline
@@ -183,13 +183,36 @@ class BaseClient(Lifecycle):
         """
         return self._instance.api.earliest_store_time(self._master(queue), queue)
 
-    def view_stored(self, offset_msg_id: str) -> MessageExt:
-        """The message with an offset id, from the broker the id names; blocks at most ``request_timeout``.
+    def view_message(self, msg_id: str, topic: str | None = None) -> MessageExt:
+        """The message with an id; blocks at most ``request_timeout``, and 18 s for the search by unique id.
 
-        :param offset_msg_id: 32 or 56 hexadecimal digits, as :attr:`SendResult.offset_msg_id` holds them.
-        :raises BrokerError: when no message starts there.
-        :raises RemoteProtocolError: when the id is not of that form.
+        :param msg_id: :attr:`SendResult.offset_msg_id`, or with ``topic`` the unique id, :attr:`SendResult.msg_id`.
+        :param topic: the message's topic; None for an offset id, whose broker it names.
+        :returns: the message; of one that was stored more than once, by retries, the first.
+        :raises QueryNotFoundError: when no broker of the topic finds the unique id.  The brokers' index follows the messages a
+            moment later, and forgets them with their files.
+        :raises BrokerError: when no message starts where the offset id says.
+        :raises MessageError: when the id is no offset id and there is no topic.
+        :raises RouteNotFoundError: when no name server knows the topic.
         """
         self._check_running()
-        where = decode_offset_msg_id(offset_msg_id)
-        return self._instance.api.view_message(where.address, where.commit_log_offset, self._config.request_timeout)
+        return view_message(self._instance, msg_id, topic, self._config.request_timeout)
+
+    def query_message(
+        self, topic: str, key: str, max_num: int = 32, begin_ms: int = 0, end_ms: int = END_OF_TIME
+    ) -> list[MessageExt]:
+        """The messages of a topic that have a key; blocks at most ``request_timeout`` and 18 s.
+
+        :param topic: the topic's name.
+        :param key: one of the messages' ``keys``, or a unique id.
+        :param max_num: the most messages to return, and to ask each broker for; brokers have bounds of their own.
+        :param begin_ms: stored since then, ms since the epoch.
+        :param end_ms: stored until then.
+        :returns: what was found, oldest first; empty for nothing.  What was stored just now may not be in the index yet, and a
+            broker that did not answer is missed only when the others found nothing.
+        :raises MessageError: for an empty key.
+        :raises RouteNotFoundError: when no name server knows the topic.
+        :raises GRocketMQError: when nothing was found and a broker did not answer.
+        """
+        self._check_running()
+        return query_message(self._instance, topic, key, max_num, begin_ms, end_ms, self._config.request_timeout)

@@ -10,6 +10,7 @@ part          what it serves
 ``sends``     sends, batches, messages sent back
 ``pulls``     pulls, at once or when messages come
 ``recalls``   taking timer messages back
+``queries``   messages by their place, id or key
 ============  ==================================================
 """
 
@@ -29,6 +30,7 @@ from grocketmq.embedded.locks import QueueLocks
 from grocketmq.embedded.namesrv import NameServer
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.pull import Pulls
+from grocketmq.embedded.query import Queries
 from grocketmq.embedded.recall import Recalls
 from grocketmq.embedded.send import Sends
 from grocketmq.embedded.store import MessageStore
@@ -109,7 +111,8 @@ class Broker:
         self.pulls = Pulls(self.store, self.topics, self.clients, self.offsets, self._timers)
         self.recalls = Recalls(self.name, config.recall_messages, intake, self.topics, self._clock)
         self.store.on_arrival = self.pulls.arrived
-        parts = (self.topics, self.clients, self.offsets, self.locks, self.sends, self.pulls, self.recalls)
+        queries = Queries(self.store)
+        parts = (self.topics, self.clients, self.offsets, self.locks, self.sends, self.pulls, self.recalls, queries)
         self.server.handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
 
     @property

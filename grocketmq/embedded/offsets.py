@@ -46,7 +46,6 @@ class OffsetTable:
             RequestCode.GET_MAX_OFFSET: self._max,
             RequestCode.GET_MIN_OFFSET: self._min,
             RequestCode.GET_EARLIEST_MSG_STORETIME: self._earliest,
-            RequestCode.VIEW_MESSAGE_BY_ID: self._view,
         }
 
     def take_reset(self, group: str, topic: str, queue_id: int) -> int | None:
@@ -103,13 +102,6 @@ class OffsetTable:
     def _earliest(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         queue = self._queue(headers.GetEarliestMsgStoretimeRequestHeader.parse(request.ext_fields))
         return success(request, headers.GetEarliestMsgStoretimeResponseHeader(timestamp=queue.earliest_time()))
-
-    def _view(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
-        offset = headers.ViewMessageRequestHeader.parse(request.ext_fields).offset
-        frame = self._store.log.at(offset)
-        if frame is None:
-            raise Refused(ResponseCode.SYSTEM_ERROR, f"can not find message by the offset, {offset}")
-        return success(request, body=frame)
 
     def _queue(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import lru_cache
 from struct import Struct
@@ -107,6 +107,10 @@ class CommitLog:
         if place == len(self._starts) or self._starts[place] != offset:
             return None
         return self._frames[place]
+
+    def holding(self, text: bytes) -> Iterator[bytes]:
+        """The messages that hold a text somewhere, newest first."""
+        return (frame for frame in reversed(self._frames) if text in frame)
 
     def _drop(self, before: int) -> None:
         count = min(bisect_left(self._starts, before), len(self._frames) - 1)

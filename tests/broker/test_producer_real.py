@@ -91,7 +91,7 @@ def test_an_explicit_queue(real_cluster: RealCluster, topic_name: str) -> None:
             result = producer.send(Message(topic_name, b"x"), queue=queue)
             assert (result.message_queue, result.queue_offset) == (queue, number)
         assert (producer.min_offset(queue), producer.max_offset(queue)) == (0, 5)
-        assert producer.view_stored(result.offset_msg_id).msg_id == result.msg_id
+        assert producer.view_message(result.offset_msg_id).msg_id == result.msg_id
 
 
 def test_a_topic_that_brokers_create(real_cluster: RealCluster, topic_name: str) -> None:

@@ -54,4 +54,4 @@ def test_nothing_is_sent(producer: Producer, way: str, make: Callable[[], Messag
 
 def test_the_largest_body_is_stored(producer: Producer) -> None:
     stored = producer.send(Message("T", bytes(100)))
-    assert len(producer.view_stored(stored.offset_msg_id).body) == 100
+    assert len(producer.view_message(stored.offset_msg_id).body) == 100
