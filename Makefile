@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PYENV_ROOT ?= $(HOME)/.pyenv
 EMPTY :=
 PYENV_PATH := $(subst $(EMPTY) $(EMPTY),:,$(wildcard $(PYENV_ROOT)/versions/3.1*/bin))
+# tox environments at a time.  The tests watch the clock: more than there are processors disturb each other.
+JOBS ?= 2
 # tox runs the whole suite on this one as "py", so the quick part need not run on it again.
 THIS_PYTHON = ^$(shell $(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])')$$
 
@@ -14,7 +16,7 @@ demo: $(VENV)/.client
 	$(BIN)/grocketmq demo
 
 test: $(VENV)/.tox
-	@PATH="$$PATH:$(PYENV_PATH)" TOX_SKIP_ENV="$(THIS_PYTHON)" $(BIN)/tox run $(TOX_ARGS)
+	@PATH="$$PATH:$(PYENV_PATH)" TOX_SKIP_ENV="$(THIS_PYTHON)" $(BIN)/tox run-parallel -p $(JOBS) $(TOX_ARGS)
 
 lint: $(VENV)/.tox
 	$(BIN)/tox run -e lint,types

@@ -19,7 +19,7 @@ def test_every_example_is_run() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED.keys()
 
 
-@pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
+@pytest.mark.parametrize("patched", [pytest.param(False, id="plain"), pytest.param(True, id="patched", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name not in NEEDS_POP])
 def test_example(name: str, patched: bool, cluster: EmbeddedCluster) -> None:
     check_example(name, cluster.namesrv, patched=patched)
