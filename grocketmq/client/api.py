@@ -18,6 +18,7 @@ from grocketmq.model.results import PullStatus, SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicRouteData
 from grocketmq.model.subscription import SubscriptionData
 from grocketmq.remoting.client import RemotingClient
+from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.headers.base import CommandHeader
@@ -138,14 +139,14 @@ class ClientAPI:
 
     # -- sending -------------------------------------------------------------------------------------------------------------
 
-    def send(self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float) -> SendResult:
-        """Send a message or a batch.
+    def send(self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, deadline: Deadline) -> SendResult:
+        """Send a message or a batch; blocks at most until the deadline.
 
         :param command: the encoded message.
         :param queue: where it goes.
         :param msg_id: the id the client gave it.
         """
-        return _send_result(self._remoting.invoke(address, command, timeout), address, queue, msg_id)
+        return _send_result(self._remoting.call(address, command, deadline), address, queue, msg_id)
 
     def send_later(
         self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float
@@ -337,16 +338,4 @@ def _send_result(answer: RemotingCommand, address: str, queue: MessageQueue, msg
     status = _STORED.get(answer.code)  # type: ignore[call-overload]
     if status is None:
         raise broker_error(answer.code, answer.remark, address)
-    stored = read_send_answer(answer)
-    if stored.queue_id != queue.queue_id:
-        queue = MessageQueue(queue.topic, queue.broker_name, stored.queue_id)
-    return SendResult(
-        status,
-        msg_id,
-        stored.msg_id,
-        queue,
-        stored.queue_offset,
-        stored.transaction_id,
-        stored.region_id,
-        stored.recall_handle,
-    )
+    return read_send_answer(answer, status, msg_id, queue)

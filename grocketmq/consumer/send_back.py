@@ -117,7 +117,7 @@ class SendBack:
             message.reconsume_times + 1,
             body,
         )
-        self._instance.api.send(address, command, queue, message.msg_id, deadline.remaining())
+        self._instance.api.send(address, command, queue, message.msg_id, deadline)
 
     def _retry_properties(self, message: MessageExt) -> dict[str, str]:
         properties = dict(message.properties)

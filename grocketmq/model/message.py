@@ -73,7 +73,8 @@ class Message:
             raise MessageError(f"topic must be a str, not {type(topic).__name__}")
         self.topic = topic
         self.body = _body_bytes(body)
-        check_flag(flag)
+        if flag:
+            check_flag(flag)
         self.flag = flag
         self._properties = {Property.WAIT_STORE_MSG_OK: "true" if wait_store_ok else "false"}
         if tags:

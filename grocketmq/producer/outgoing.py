@@ -27,6 +27,8 @@ __all__ = ["Outgoing", "OutgoingMaker"]
 _COMPRESS_IN_POOL_BYTES = 256 * 1024
 #: Templates kept at most: a program that makes topics without end must not fill the memory with them.
 _MAX_TEMPLATES = 4096
+#: Reading a member of an enumeration costs five times a global.
+_SEND = RequestCode.SEND_MESSAGE_V2
 
 #: Properties of messages that take another way than most.
 _UNCOMMON = TIMER_PROPERTIES
@@ -79,12 +81,16 @@ class OutgoingMaker:
 
         :raises MessageError: when no broker would take it.
         """
-        check_message(message, self._config.max_message_size)
-        msg_id = self._give_id(message)
-        body, sys_flag = self._pack(message.body)
-        outgoing = Outgoing(message, msg_id, body, sys_flag, _property_text(message), RequestCode.SEND_MESSAGE_V2)
-        if not _UNCOMMON.isdisjoint(message.properties):
-            outgoing.timed = not TIMER_PROPERTIES.isdisjoint(message.properties)
+        config = self._config
+        check_message(message, config.max_message_size)
+        body, sys_flag = message.body, 0
+        if len(body) >= config.compress_above:
+            body, sys_flag = self._pack(body)
+        properties = message.properties
+        msg_id = self._give_id(properties)
+        outgoing = Outgoing(message, msg_id, body, sys_flag, _property_text(message.topic, properties), _SEND)
+        if not _UNCOMMON.isdisjoint(properties):
+            outgoing.timed = not TIMER_PROPERTIES.isdisjoint(properties)
         return outgoing
 
     def batch(self, messages: Sequence[Message]) -> Outgoing:
@@ -97,7 +103,7 @@ class OutgoingMaker:
             if not _NOT_IN_BATCHES.isdisjoint(message.properties):
                 raise MessageError(f"a batch of topic {message.topic} holds a delayed or transactional message")
         check_batch(messages)
-        ids = ",".join([self._give_id(message) for message in messages])
+        ids = ",".join([self._give_id(message.properties) for message in messages])
         try:
             body = encode_batch(messages)
         except LocalProtocolError as error:
@@ -126,8 +132,7 @@ class OutgoingMaker:
             outgoing.body,
         )
 
-    def _give_id(self, message: Message) -> str:
-        properties = message.properties
+    def _give_id(self, properties: dict[str, str]) -> str:
         msg_id = properties.get(Property.UNIQ_KEY)
         if msg_id is None:
             msg_id = properties[Property.UNIQ_KEY] = self._unique_ids.make(time_ns() // 1_000_000)
@@ -136,8 +141,6 @@ class OutgoingMaker:
     def _pack(self, body: bytes) -> tuple[bytes, int]:
         """The body as it travels, and the flag that says how."""
         config = self._config
-        if len(body) < config.compress_above:
-            return body, 0
         kind = config.compression_type
         if len(body) < _COMPRESS_IN_POOL_BYTES:
             packed = compress(kind, body, config.compress_level)
@@ -164,13 +167,15 @@ class OutgoingMaker:
         return template
 
 
-def _property_text(message: Message) -> str:
-    text = encode_properties(message.properties)
-    check_written_properties(message.topic, message.properties, text)
+def _property_text(topic: str, properties: dict[str, str]) -> str:
+    text = encode_properties(properties)
+    check_written_properties(topic, properties, text)
+    if len(text) <= MAX_PROPERTIES_BYTES and text.isascii():
+        return text
     try:
-        size = len(text) if text.isascii() else len(text.encode())
+        size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise MessageError(f"a property of the message of topic {message.topic} is no Unicode text: {error}") from error
+        raise MessageError(f"a property of the message of topic {topic} is no Unicode text: {error}") from error
     if size > MAX_PROPERTIES_BYTES:
-        raise MessageError(f"the message of topic {message.topic} has {size} bytes of properties, over {MAX_PROPERTIES_BYTES}")
+        raise MessageError(f"the message of topic {topic} has {size} bytes of properties, over {MAX_PROPERTIES_BYTES}")
     return text

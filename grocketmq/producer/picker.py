@@ -28,10 +28,12 @@ class QueuePicker:
         turn = self._turns.get(info.topic)
         if turn is None:
             turn = random.randrange(len(queues))
-        for step in range(len(queues)):
-            queue = queues[(turn + step) % len(queues)]
-            if queue.broker_name != avoid:
-                self._turns[info.topic] = turn + step + 1
-                return queue
+        queue = queues[turn % len(queues)]
+        if queue.broker_name == avoid:
+            for step in range(1, len(queues)):
+                other = queues[(turn + step) % len(queues)]
+                if other.broker_name != avoid:
+                    turn, queue = turn + step, other
+                    break
         self._turns[info.topic] = turn + 1
-        return queues[turn % len(queues)]
+        return queue

@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 #: A try is not cut below this many seconds to leave time for later ones.
 _SHORTEST_TRY = 1.0
+#: Reading a member of an enumeration costs five times a global.
+_SEND_OK = SendStatus.SEND_OK
 
 
 class Producer(BrokerCalls):
@@ -90,6 +92,7 @@ class Producer(BrokerCalls):
         unit_mode = self.config.unit_name is not None
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
         self._oneway = OnewayPacer(self._tasks)
+        self._known = instance.routes.publish
         instance.register_producer(self)
 
     def _shutdown(self, timeout: float) -> None:
@@ -269,7 +272,7 @@ class Producer(BrokerCalls):
         try:
             deadline = Deadline(self.settings.send_timeout)
             outgoing = self._maker.message(msg)
-            info = self._publish_info(outgoing, deadline)
+            info = self._publish_info(outgoing.message.topic, deadline)
             chosen = self._choose(outgoing, info, queue, selector, arg) or self._picker.pick(info)
 
             if outgoing.timed:
@@ -297,10 +300,14 @@ class Producer(BrokerCalls):
 
     # -- the tries -----------------------------------------------------------------------------------------------------------
 
-    def _publish_info(self, outgoing: Outgoing, deadline: Deadline) -> TopicPublishInfo:
-        topic = outgoing.message.topic
-        if topic not in self._topics:
+    def _publish_info(self, topic: str, deadline: Deadline) -> TopicPublishInfo:
+        info = self._known.get(topic)
+        if info is None or not info.queues or topic not in self._topics:
             self._topics.add(topic)
+            info = self._find_queues(topic, deadline)
+        return info
+
+    def _find_queues(self, topic: str, deadline: Deadline) -> TopicPublishInfo:
         backoff: Backoff | None = None
         while True:
             try:
@@ -342,7 +349,7 @@ class Producer(BrokerCalls):
         only_unanswered: bool = False,
     ) -> SendResult:
         """Try until a broker has stored it; ``only_unanswered`` gives up at the first refusal."""
-        info = self._publish_info(outgoing, deadline)
+        info = self._publish_info(outgoing.message.topic, deadline)
         wanted = None
         if queue is not None or selector is not None:
             wanted = self._choose(outgoing, info, queue, selector, arg)
@@ -368,7 +375,7 @@ class Producer(BrokerCalls):
                 if deadline.expired:
                     break
                 continue
-            if result.status is SendStatus.SEND_OK or not self.settings.retry_another_broker_when_not_ok:
+            if result.status is _SEND_OK or not self.settings.retry_another_broker_when_not_ok:
                 return result
             stored = result
             failed_broker = chosen.broker_name
@@ -382,11 +389,11 @@ class Producer(BrokerCalls):
             self._check_timers(queue, deadline)
         instance = self._instance
         address = instance.send_address(queue, deadline)
-        seconds = deadline.check(f"send to broker {queue.broker_name}")
-        limit = self.settings.try_timeout
-        seconds = min(seconds, limit if limit is not None else max(seconds / left, _SHORTEST_TRY))
         command = self._maker.command(outgoing, queue.broker_name, queue.queue_id)
-        return instance.api.send(address, command, queue, outgoing.msg_id, seconds)
+        seconds = deadline.check("send")
+        limit = self.settings.try_timeout
+        share = limit if limit is not None else max(seconds / left, _SHORTEST_TRY)
+        return instance.api.send(address, command, queue, outgoing.msg_id, Deadline(share) if share < seconds else deadline)
 
     def _may_retry(self, error: GRocketMQError, only_unanswered: bool) -> bool:
         if error.refresh_route:

@@ -15,7 +15,7 @@ from gevent.monkey import get_original
 
 from grocketmq.codes import ResponseCode, SerializeType
 from grocketmq.errors import ClientStateError, ConnectError, ForkError, GoAwayError, GRocketMQError
-from grocketmq.remoting.connection import Connection, ConnectionState
+from grocketmq.remoting.connection import Call, Connection, ConnectionState
 from grocketmq.remoting.stream import Stream, connect
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 #: ``(request, address of the peer) -> answer``, None for no answer.  Runs in a greenlet of its own and may block.
 Processor = Callable[[RemotingCommand, str], RemotingCommand | None]
+
+#: Reading a member of an enumeration costs five times a global, and these are asked for every call.
+_OPEN = ConnectionState.OPEN
+_GO_AWAY = ResponseCode.GO_AWAY
 
 _MAX_OPAQUE = (1 << 31) - 1
 #: Seconds an answer to a peer's request may wait for room on the connection.
@@ -114,13 +118,20 @@ class RemotingClient:
         :raises RemotingError: when there is none; its subclasses say why.
         :raises GoAwayError: when the peer sent the request away twice.
         """
-        deadline = Deadline(timeout)
+        return self.call(address, request, Deadline(timeout))
+
+    def call(self, address: str, request: RemotingCommand, deadline: Deadline) -> RemotingCommand:
+        """As :meth:`invoke`, until a deadline."""
         connection = self._connection(address, deadline)
-        answer = self._exchange(connection, request, deadline)
-        if answer.code == ResponseCode.GO_AWAY:
+        answer = connection.finish(self._begin(connection, request, deadline))
+        if self._hooks:
+            self._after(address, request, answer)
+        if answer.code == _GO_AWAY:
             self._retire(connection)
-            answer = self._exchange(self._connection(address, deadline), request, deadline)
-            if answer.code == ResponseCode.GO_AWAY:
+            connection = self._connection(address, deadline)
+            answer = connection.finish(self._begin(connection, request, deadline))
+            self._after(address, request, answer)
+            if answer.code == _GO_AWAY:
                 raise GoAwayError(answer.code, answer.remark, address)
         return answer
 
@@ -154,12 +165,10 @@ class RemotingClient:
         """
         deadline = Deadline(timeout)
         connection = self._connection(address, deadline)
-        frame = self._encode(address, request)
-        opaque = request.opaque
-        waiter = connection.begin(opaque, frame, deadline)
+        call = self._begin(connection, request, deadline)
 
         def answer() -> RemotingCommand:
-            found = connection.finish(opaque, waiter)
+            found = connection.finish(call)
             self._after(address, request, found)
             return found
 
@@ -217,7 +226,7 @@ class RemotingClient:
         if peer is None:
             peer = self._peers[address] = _Peer()
         connection = peer.connection
-        if connection is not None and connection.state is ConnectionState.OPEN:
+        if connection is not None and connection.state is _OPEN:
             return connection
         if connection is None or connection.state is ConnectionState.CLOSED:
             pause = peer.not_before - monotonic()
@@ -255,12 +264,9 @@ class RemotingClient:
             self._retired.add(connection)
             connection.retire()
 
-    def _exchange(self, connection: Connection, request: RemotingCommand, deadline: Deadline) -> RemotingCommand:
+    def _begin(self, connection: Connection, request: RemotingCommand, deadline: Deadline) -> Call:
         frame = self._encode(connection.address, request)
-        answer = connection.call(request.opaque, frame, deadline)
-        if self._hooks:
-            self._after(connection.address, request, answer)
-        return answer
+        return connection.begin(request.opaque, frame, deadline)
 
     def _encode(self, address: str, request: RemotingCommand) -> bytes:
         request.opaque = self._next_opaque() & _MAX_OPAQUE
@@ -300,4 +306,4 @@ class RemotingClient:
 
 
 def _is_open(connection: Connection | None) -> bool:
-    return connection is not None and connection.state is ConnectionState.OPEN
+    return connection is not None and connection.state is _OPEN

@@ -15,12 +15,11 @@ Whatever a callback raises ends the connection, with that as the cause: gevent w
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from os import getpid
 from time import monotonic
-from typing import NamedTuple
 
 import gevent
 from gevent.event import Event
@@ -43,7 +42,7 @@ from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.framing import FrameDecoder
 
-__all__ = ["Connection", "ConnectionState"]
+__all__ = ["Call", "Connection", "ConnectionState"]
 
 #: Tells threads apart; in a patched process the module's own tells greenlets apart.
 get_ident = get_original("_thread", "get_ident")
@@ -80,12 +79,20 @@ class ConnectionState(Enum):
     CLOSED = "closed"
 
 
-class _Pending(NamedTuple):
-    """Who waits for one answer."""
+#: Reading a member of an enumeration costs five times a global, and these are asked for every call.
+_OPEN = ConnectionState.OPEN
 
-    waiter: Waiter
-    deadline: float
-    sent_at: float
+
+class Call:
+    """One request whose answer is awaited."""
+
+    __slots__ = ("deadline", "opaque", "sent_at", "waiter")
+
+    def __init__(self, opaque: int, waiter: Waiter, deadline: float, sent_at: float) -> None:
+        self.opaque = opaque
+        self.waiter = waiter
+        self.deadline = deadline
+        self.sent_at = sent_at
 
 
 class Connection:
@@ -117,11 +124,11 @@ class Connection:
         self._tasks = tasks
         self._hub = gevent.get_hub()
         self._thread = get_ident()
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._ready = Event()
         self._ended = Event()
         self._permits = Semaphore(MAX_IN_FLIGHT)
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, Call] = {}
         self._out: deque[bytes | memoryview] = deque()
         self._out_bytes = 0
         self._room = Event()
@@ -147,57 +154,52 @@ class Connection:
         self._check_owner()
         if self.state is ConnectionState.CONNECTING and not self._ready.wait(deadline.remaining()):
             raise RequestTimeout(f"{self.address}: not connected in time")
-        if self.state is not ConnectionState.OPEN:
+        if self.state is not _OPEN:
             raise self._failure()
 
-    def call(self, opaque: int, frame: bytes, deadline: Deadline) -> RemotingCommand:
-        """Send a request and wait for its answer; blocks at most until the deadline.
-
-        Ending the wait early (kill, ``gevent.Timeout``) does not take the request back.
-
-        :param opaque: the request's opaque, unique among the calls in flight.
-        :param frame: the whole frame.
-        :param deadline: when to give up.
-        :returns: the answer, whatever its code.
-        :raises RequestTimeout: no answer in time.
-        :raises ConnectionLostError: the connection ended first.
-        :raises TooManyRequestsError: no room among the calls in flight.
-        """
-        waiter = self.begin(opaque, frame, deadline)
-        return self.finish(opaque, waiter)
-
-    def begin(self, opaque: int, frame: bytes, deadline: Deadline) -> Waiter:
-        """The first half of :meth:`call`: queue the request; blocks only for room.
+    def begin(self, opaque: int, frame: bytes, deadline: Deadline) -> Call:
+        """Queue a request; blocks at most until the deadline, and only for room.
 
         :meth:`finish` must follow, in any greenlet.
 
-        :returns: what :meth:`finish` waits on.
+        :param opaque: the request's opaque, unique among the calls in flight.
+        :param frame: the whole frame.
+        :param deadline: when to give up waiting for room and for the answer.
+        :raises ConnectionLostError: the connection has ended.
+        :raises TooManyRequestsError: no room among the calls in flight.
         """
         self._check_owner()
         if not self._permits.acquire(blocking=False) and not self._permits.acquire(timeout=deadline.remaining()):
             raise TooManyRequestsError(f"{self.address}: {MAX_IN_FLIGHT} calls are in flight and none ended in time")
         try:
-            if self.state is not ConnectionState.OPEN or self._out_bytes > MAX_OUT_BYTES or not self._room.is_set():
+            if self.state is not _OPEN or self._out_bytes > MAX_OUT_BYTES or not self._room.is_set():
                 self._wait_for_room(deadline)
         except BaseException:
             self._permits.release()
             raise
         # no switch from the check of the state until the frame is queued
-        waiter = Waiter(self._hub)
-        self._pending[opaque] = _Pending(waiter, deadline.at, monotonic())
+        call = self._pending[opaque] = Call(opaque, Waiter(self._hub), deadline.at, monotonic())
         if not self._scanning:
             self._scanning = True
             self._scan_timer.start(self._guard, self._scan)
         self._write(frame)
-        return waiter
+        return call
 
-    def finish(self, opaque: int, waiter: Waiter) -> RemotingCommand:
-        """The second half of :meth:`call`: wait for the answer, and give the room among the calls in flight back."""
+    def finish(self, call: Call) -> RemotingCommand:
+        """Wait for the answer; blocks at most until the call's deadline.
+
+        Ending the wait early (kill, ``gevent.Timeout``) does not take the request back.
+
+        :param call: what :meth:`begin` gave; its room among the calls in flight is given back here.
+        :returns: the answer, whatever its code.
+        :raises RequestTimeout: no answer in time.
+        :raises ConnectionLostError: the connection ended first.
+        """
         try:
-            answer: RemotingCommand = waiter.get()
+            answer: RemotingCommand = call.waiter.get()
             return answer
         finally:
-            self._pending.pop(opaque, None)
+            self._pending.pop(call.opaque, None)
             self._permits.release()
             if self._retiring:
                 self._leave()
@@ -264,12 +266,12 @@ class Connection:
     def _check_owner(self) -> None:
         if get_ident() != self._thread:
             raise ClientStateError(f"{self!r} belongs to another thread's event loop; use the client in its own thread")
-        if os.getpid() != self._pid:
+        if getpid() != self._pid:
             raise ForkError(f"{self!r} was opened before a fork and cannot be used in the child")
 
     def _wait_for_room(self, deadline: Deadline) -> None:
         while True:
-            if self.state is not ConnectionState.OPEN:
+            if self.state is not _OPEN:
                 raise self._failure()
             if self._out_bytes > MAX_OUT_BYTES:
                 self._room.clear()
@@ -332,14 +334,14 @@ class Connection:
             self._stream.close()
         self._on_closed(self)
         self._room.set()
-        for pending in waiting:
-            self._hub.loop.run_callback(pending.waiter.throw, self._failure())
+        for call in waiting:
+            self._hub.loop.run_callback(call.waiter.throw, self._failure())
 
     # -- callbacks of the event loop; none of them may switch ----------------------------------------------------------------
 
     def _guard(self, callback: Callable[[], object]) -> None:
         try:
-            if self.state is ConnectionState.OPEN:
+            if self.state is _OPEN:
                 callback()
         except GRocketMQError as error:
             self.fail(error)
@@ -419,16 +421,16 @@ class Connection:
             return False
         self._heard_at = monotonic()
         take = self._pending.pop
-        woken: list[tuple[Waiter, RemotingCommand]] = []
+        answered: list[tuple[Call, RemotingCommand]] = []
         for command in self._decoder.received(count):
             if command.flag & 1:
-                pending = take(command.opaque, None)
-                if pending is not None:  # else: the caller has left, by timeout or kill
-                    woken.append((pending.waiter, command))
+                call = take(command.opaque, None)
+                if call is not None:  # else: the caller has left, by timeout or kill
+                    answered.append((call, command))
             else:
                 self._tasks.spawn(f"request {command.code} from {self.address}", self._on_request, self, command)
-        for waiter, command in woken:
-            waiter.switch(command)
+        for call, command in answered:
+            call.waiter.switch(command)
         if self._decoder.error is not None:
             raise self._decoder.error
         return True
@@ -440,23 +442,23 @@ class Connection:
             self._scan_timer.stop()
             return
         now = monotonic()
-        if any(pending.deadline <= now for pending in self._pending.values()):
+        if any(call.deadline <= now for call in self._pending.values()):
             self._catch_up()
-            if self.state is not ConnectionState.OPEN:
+            if self.state is not _OPEN:
                 return
-        late = [(opaque, pending) for opaque, pending in self._pending.items() if pending.deadline <= now]
-        for opaque, _ in late:
-            del self._pending[opaque]
+        late = [call for call in self._pending.values() if call.deadline <= now]
+        for call in late:
+            del self._pending[call.opaque]
         if late:
-            self._check_silence(min(one.sent_at for _, one in late), now)
-        for _, pending in late:
-            waited = now - pending.sent_at
-            pending.waiter.throw(RequestTimeout(f"{self.address}: no answer within {waited:.3f} s"))
+            self._check_silence(min(call.sent_at for call in late), now)
+        for call in late:
+            waited = now - call.sent_at
+            call.waiter.throw(RequestTimeout(f"{self.address}: no answer within {waited:.3f} s"))
 
     def _catch_up(self) -> None:
         """Read what came while the loop was busy with other things: such an answer is not late."""
         for _ in range(CATCH_UP_READS):
-            if not self._read() or self.state is not ConnectionState.OPEN:
+            if not self._read() or self.state is not _OPEN:
                 return
 
     def _check_silence(self, sent_at: float, now: float) -> None:

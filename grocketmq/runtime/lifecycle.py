@@ -35,6 +35,9 @@ class ServiceState(Enum):
     FORKED = "started by the parent process"
 
 
+#: Reading a member of an enumeration costs five times a global.
+_RUNNING = ServiceState.RUNNING
+
 _ADVICE = {
     ServiceState.CREATED: "call start() first",
     ServiceState.STARTING: "wait until start() has returned",
@@ -133,7 +136,8 @@ class Lifecycle:
         :raises ClientStateError: unless it runs.
         :raises ForkError: in a forked child of the process that started it, unless it may be started anew there.
         """
-        self._check_state_in(ServiceState.RUNNING)
+        if self._state is not _RUNNING or os.getpid() != self._pid:
+            self._check_state_in(ServiceState.RUNNING)
 
     def _check_started(self) -> None:
         """For the first line of public calls that the own start and shutdown make too.

@@ -34,6 +34,7 @@ READ_BYTES = 32 * 1024
 KEEP_BYTES = 1024 * 1024
 
 _LENGTHS = Struct(">II")
+_JSON = SerializeType.JSON
 _PREFIX_BYTES = _LENGTHS.size
 
 
@@ -47,7 +48,10 @@ def encode_command(command: RemotingCommand, serialize_type: SerializeType = Ser
     :param serialize_type: how its header is to be encoded.
     :raises LocalProtocolError: when a text cannot be encoded as UTF-8 or the header is longer than its length can say.
     """
-    used, header = encode_header(command, serialize_type)
+    header = command.prepared_json_header() if serialize_type is _JSON else None
+    used = _JSON
+    if header is None:
+        used, header = encode_header(command, serialize_type)
     if len(header) > MAX_HEADER_BYTES:
         raise LocalProtocolError(f"header of request {command.code}: {len(header)} bytes, over {MAX_HEADER_BYTES}")
     body = command.body or b""
@@ -127,7 +131,8 @@ class FrameDecoder:
             length, header_length = _LENGTHS.unpack_from(buffer, position)
             header_length &= MAX_HEADER_BYTES
             end = position + 4 + length
-            self._check_lengths(length, header_length)
+            if length < 4 + header_length or length + 4 > self._max_frame_bytes:
+                raise self._wrong_lengths(length, header_length)
             if end > have:
                 return position, end - position
             header_at = position + _PREFIX_BYTES
@@ -137,14 +142,12 @@ class FrameDecoder:
             position = end
         return position, _PREFIX_BYTES
 
-    def _check_lengths(self, length: int, header_length: int) -> None:
-        """Before anything trusts them."""
+    def _wrong_lengths(self, length: int, header_length: int) -> RemoteProtocolError:
         if length + 4 > self._max_frame_bytes:
-            raise RemoteProtocolError(
+            return RemoteProtocolError(
                 f"frame length {length} is over the limit of {self._max_frame_bytes} bytes (max_frame_size)"
             )
-        if length < 4 + header_length:
-            raise RemoteProtocolError(f"frame length {length} cannot hold its header length {header_length}")
+        return RemoteProtocolError(f"frame length {length} cannot hold its header length {header_length}")
 
     def _make_room(self, position: int, needed: int) -> None:
         """Move what is left to the front, and have room for the whole of the frame that is under way."""

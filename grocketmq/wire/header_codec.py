@@ -72,7 +72,7 @@ def encode_header(command: RemotingCommand, serialize_type: SerializeType) -> tu
     try:
         if serialize_type is SerializeType.ROCKETMQ and command.code in _INT16 and command.version in _INT16:
             return serialize_type, _encode_rocketmq(command)
-        return SerializeType.JSON, command.prepared_json_header() or _encode_json(command)
+        return SerializeType.JSON, _encode_json(command)
     except UnicodeEncodeError as error:
         raise LocalProtocolError(f"header of request {command.code} holds text that is not Unicode: {error}") from error
     except StructError as error:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from json.encoder import encode_basestring as json_text
 
 from grocketmq.codes import PROTOCOL_VERSION, LanguageCode, RequestCode, SerializeType
+from grocketmq.errors import LocalProtocolError
 from grocketmq.wire.command import RemotingCommand
 
 __all__ = ["PreparedCommand", "RequestTemplate"]
@@ -47,13 +48,16 @@ class PreparedCommand(RemotingCommand):
     """A request made from a template.
 
     :param template: the constant part.
-    :param values: the numbers, then the text if there is one, in the template's order.
+    :param numbers: those that vary, in the template's order.
+    :param text: the text that varies; None where the template has none.
     :param body: the payload, None for none.
     """
 
-    __slots__ = ("_ext", "_template", "_values")
+    __slots__ = ("_ext", "_numbers", "_template", "_text")
 
-    def __init__(self, template: RequestTemplate, values: tuple[int | str, ...], body: bytes | None = None) -> None:
+    def __init__(
+        self, template: RequestTemplate, numbers: tuple[int, ...], text: str | None = None, body: bytes | None = None
+    ) -> None:
         self.code = template.code
         self.opaque = 0
         self.flag = 0
@@ -62,7 +66,8 @@ class PreparedCommand(RemotingCommand):
         self.language = LanguageCode.PYTHON
         self.version = PROTOCOL_VERSION
         self._template = template
-        self._values = values
+        self._numbers = numbers
+        self._text = text
         self._ext: dict[str, str | None] | None = None
 
     @property
@@ -70,7 +75,8 @@ class PreparedCommand(RemotingCommand):
         """The header's fields; once they were looked at, they are what travels."""
         if self._ext is None:
             template = self._template
-            self._ext = {**template.fields, **dict(zip(template.names, map(str, self._values), strict=True))}
+            values = [*map(str, self._numbers)] if self._text is None else [*map(str, self._numbers), self._text]
+            self._ext = {**template.fields, **dict(zip(template.names, values, strict=True))}
         return self._ext
 
     @ext_fields.setter
@@ -81,8 +87,12 @@ class PreparedCommand(RemotingCommand):
         """The header from the template, None once :attr:`ext_fields` may have been changed."""
         if self._ext is not None:
             return None
-        values = self._values
-        last = values[-1]
-        if isinstance(last, str):
-            values = (*values[:-1], json_text(last))
-        return (self._template.pattern % (*values, self.flag, self.opaque)).encode("utf-8")
+        text = self._text
+        if text is None:
+            header = self._template.pattern % (*self._numbers, self.flag, self.opaque)
+        else:
+            header = self._template.pattern % (*self._numbers, json_text(text), self.flag, self.opaque)
+        try:
+            return header.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise LocalProtocolError(f"header of request {self.code} holds text that is not Unicode: {error}") from error

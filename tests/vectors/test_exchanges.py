@@ -37,6 +37,7 @@ from grocketmq.model.properties import Property, decode_properties, encode_prope
 from grocketmq.model.recall_handle import decode_recall_handle, encode_recall_handle
 from grocketmq.model.results import PullStatus, SendResult, SendStatus
 from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.bodies import Body
 from grocketmq.wire.command import RemotingCommand
@@ -47,7 +48,7 @@ from grocketmq.wire.json_codec import loads_tolerant
 from grocketmq.wire.message_codec import decode_batch, decode_message, decode_messages
 from grocketmq.wire.pop_info import decode_msg_offset_info, decode_pop_ck, decode_start_offset_info
 from grocketmq.wire.pull_command import PullTemplate
-from grocketmq.wire.send_command import SendCommand, SendTemplate, read_send_answer
+from grocketmq.wire.send_command import SendCommand, SendTemplate
 from tests.vectors.loader import body_of, vector
 from tests.vectors.test_json_bodies import plain
 from tests.vectors.test_messages import check, need_codecs
@@ -326,6 +327,9 @@ class Recorded:
         self.request = request
         return self.answer
 
+    def call(self, address: str, request: RemotingCommand, deadline: Deadline) -> RemotingCommand:
+        return self.invoke(address, request, deadline.remaining())
+
 
 class RecordedNameServer(Recorded):
     def invoke(self, request: RemotingCommand, timeout: float) -> tuple[RemotingCommand, str]:  # type: ignore[override]
@@ -392,13 +396,13 @@ def test_send(case: Case) -> None:
 
     def make(api: ClientAPI, _: Any) -> SendResult:
         queue = MessageQueue(v2.topic, v2.broker_name or "", v2.queue_id)
-        return api.send(PEER, sent, queue, properties.get(Property.UNIQ_KEY, ""), 1.0)
+        return api.send(PEER, sent, queue, properties.get(Property.UNIQ_KEY, ""), Deadline(1.0))
 
     result = call(case, make)
     if not isinstance(result, SendResult):
         return
     stored = headers.SendMessageResponseHeader.parse(answer["ext"])
-    assert read_send_answer(command(answer))[:3] == (stored.msg_id, stored.queue_id, stored.queue_offset)
+    assert result.offset_msg_id == stored.msg_id
     assert result.status is SEND_STATUS[answer["code"]]
     assert (result.message_queue.topic, result.message_queue.queue_id) == (v2.topic, stored.queue_id)
     assert (result.queue_offset, result.transaction_id) == (stored.queue_offset, stored.transaction_id)

@@ -39,8 +39,8 @@ def send_back(api: FakeAPI, one: MessageExt, delay_level: int = 0, **routes: Any
 
 
 def sent_anew(api: FakeAPI) -> tuple[str, Any]:
-    ((address, command, queue, _, timeout),) = api.named("send")
-    assert 0 < timeout <= 5
+    ((address, command, queue, _, deadline),) = api.named("send")
+    assert 0 < deadline.remaining() <= 5
     assert (queue.topic, queue.broker_name) == ("%RETRY%g", "b")
     return address, command
 

@@ -9,6 +9,7 @@ from typing import Any
 from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue
 from grocketmq.producer import Producer
+from grocketmq.runtime.deadline import Deadline
 from tests.unit.client.fakes import NAMESRV, FakeAPI, FakeInstance, FakeManager, give
 
 #: ``(queue, seconds for the try) -> None, a SendStatus, or an error``.
@@ -29,9 +30,10 @@ class Brokers:
         """The brokers tried, in order."""
         return [queue.broker_name for queue, _ in self.tries]
 
-    def send(self, address: str, command: Any, queue: MessageQueue, msg_id: str, timeout: float) -> SendResult:
-        self.tries.append((queue, timeout))
-        answer = give(self.behaviour.get(queue.broker_name), queue, timeout)
+    def send(self, address: str, command: Any, queue: MessageQueue, msg_id: str, deadline: Deadline) -> SendResult:
+        seconds = deadline.remaining()
+        self.tries.append((queue, seconds))
+        answer = give(self.behaviour.get(queue.broker_name), queue, seconds)
         status = answer if isinstance(answer, SendStatus) else SendStatus.SEND_OK
         self.stored.append((queue, msg_id))
         return SendResult(status, msg_id, "0" * 32, queue, len(self.stored) - 1)

@@ -171,7 +171,7 @@ def test_the_limit_of_one_try() -> None:
     brokers = Brokers(a=RequestTimeout("x"), b=RequestTimeout("x"))
     with producer_with(brokers, routes=TWO, try_timeout=0.25) as producer, pytest.raises(SendError):
         producer.send(message(), timeout=5.0)
-    assert [seconds for _, seconds in brokers.tries] == [0.25] * 3
+    assert [seconds for _, seconds in brokers.tries] == pytest.approx([0.25] * 3, abs=0.1)
 
 
 # -- stored, but -------------------------------------------------------------------------------------------------------------
@@ -244,6 +244,7 @@ def test_name_servers_that_are_away_for_a_moment(monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr(producer._instance, "publish_info", fails_at_first)
         assert producer.send(message()).status is SendStatus.SEND_OK
+        producer._instance.routes.publish.clear()
         failures[:] = [ConnectError("refused")] * 100
         with pytest.raises(ConnectError):
             producer.send(message(), timeout=0.1)

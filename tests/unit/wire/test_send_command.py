@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from grocketmq.codes import LanguageCode, RequestCode, SerializeType
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
+from grocketmq.model.results import SendResult, SendStatus
+from grocketmq.model.route import MessageQueue
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
 from grocketmq.wire.framing import FrameDecoder, encode_command
@@ -115,10 +117,18 @@ def test_properties_that_are_not_unicode_are_our_own_error(serialize_type: Seria
 ANSWER: dict[str, str | None] = {"msgId": "7F01", "queueId": "3", "queueOffset": "42"}
 
 
+QUEUE = MessageQueue("t", "b", 0)
+
+
+def read(ext: dict[str, str | None] | None, queue: MessageQueue = QUEUE) -> SendResult:
+    return read_send_answer(RemotingCommand(0, ext_fields=ext), SendStatus.SEND_OK, "ID", queue)
+
+
 def test_answer() -> None:
     full = {**ANSWER, "transactionId": "T", "recallHandle": "R", "MSG_REGION": "here"}
-    assert read_send_answer(RemotingCommand(0, ext_fields=full)) == ("7F01", 3, 42, "T", "R", "here")
-    assert read_send_answer(RemotingCommand(0, ext_fields=ANSWER)) == ("7F01", 3, 42, None, None, "DefaultRegion")
+    sent_to, stored_in = MessageQueue("t", "b", -1), MessageQueue("t", "b", 3)
+    assert read(full, sent_to) == SendResult(SendStatus.SEND_OK, "ID", "7F01", stored_in, 42, "T", "here", "R")
+    assert read(ANSWER, stored_in) == SendResult(SendStatus.SEND_OK, "ID", "7F01", stored_in, 42, None, "DefaultRegion", None)
 
 
 @pytest.mark.parametrize(
@@ -127,16 +137,16 @@ def test_answer() -> None:
 )
 def test_answer_with_a_wrong_field(wrong: dict[str, str | None]) -> None:
     with pytest.raises(RemoteProtocolError):
-        read_send_answer(RemotingCommand(0, ext_fields={**ANSWER, **wrong}))
+        read({**ANSWER, **wrong})
 
 
 @pytest.mark.parametrize("missing", ANSWER)
 def test_answer_without_a_field(missing: str) -> None:
     ext = {name: value for name, value in ANSWER.items() if name != missing}
     with pytest.raises(RemoteProtocolError, match=missing):
-        read_send_answer(RemotingCommand(0, ext_fields=ext))
+        read(ext)
 
 
 def test_answer_without_fields() -> None:
     with pytest.raises(RemoteProtocolError):
-        read_send_answer(RemotingCommand(0))
+        read(None)
