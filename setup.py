@@ -55,7 +55,7 @@ setup(
         "lz4": ["lz4"],
         "zstd": ['backports.zstd; python_version < "3.14"'],
         "cli": ["click", "rich"],
-        "test": ["pytest>=8", "hypothesis"],
+        "test": ["pytest>=8", "hypothesis", "trustme>=1.2", "cryptography"],
         "docs": ["sphinx"],
     },
     entry_points={"console_scripts": ["grocketmq = grocketmq.cli.main:main"]},

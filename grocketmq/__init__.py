@@ -49,6 +49,7 @@ from grocketmq.producer import (
     select_queue_by_random,
     split_batch,
 )
+from grocketmq.remoting.tls import TLSConfig
 
 __version__ = "0.1.0"
 
@@ -87,6 +88,7 @@ __all__ = [
     "SendStatus",
     "SimpleConsumer",
     "Sql",
+    "TLSConfig",
     "__version__",
     "select_queue_by_hash",
     "select_queue_by_java_hash",

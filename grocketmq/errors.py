@@ -12,6 +12,7 @@
         RemoteProtocolError             a peer sent bytes that the protocol does not allow
       RemotingError
         ConnectError                    no connection could be made
+          TLSError                      the TLS handshake failed, or the certificate is refused
         ConnectionLostError             the connection ended while a call was under way
         RequestTimeout (TimeoutError)   no answer within the deadline
         TooManyRequestsError            no room for one more call within the deadline
@@ -71,6 +72,7 @@ __all__ = [
     "SubscriptionNotLatestError",
     "SubscriptionParseError",
     "SystemBusyError",
+    "TLSError",
     "TooManyRequestsError",
     "TopicNotExistError",
     "UnsupportedRequestError",
@@ -125,6 +127,10 @@ class ConnectError(RemotingError):
     """No connection to the address could be made within the time for it."""
 
     refresh_route = True
+
+
+class TLSError(ConnectError):
+    """The TLS handshake failed: the certificate is refused, or the peer does not speak TLS as we do."""
 
 
 class ConnectionLostError(RemotingError):

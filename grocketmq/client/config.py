@@ -11,6 +11,7 @@ from grocketmq.codes import SerializeType
 from grocketmq.errors import ConfigError
 from grocketmq.remoting.client import RPCHook
 from grocketmq.remoting.stream import split_address
+from grocketmq.remoting.tls import TLSConfig, TLSOption
 from grocketmq.wire.acl import Credentials
 from grocketmq.wire.framing import MAX_FRAME_BYTES
 
@@ -63,12 +64,16 @@ class ClientConfig:
     #: Whether a client that was started before a fork is started anew in the child.  Default: producers are, with their first
     #: use there; consumers raise ``ForkError``, for a child that was made for other things should take no share of the queues.
     restart_after_fork: bool | None = None
+    #: Connect to name servers and brokers over TLS: True to trust what the system trusts, a
+    #: :class:`~grocketmq.remoting.tls.TLSConfig`, or an ``ssl.SSLContext`` for clients.
+    tls: TLSOption = None
     #: Objects with ``before_request`` / ``after_response`` (see :class:`~grocketmq.remoting.client.RPCHook`), called in order.
     hooks: Iterable[RPCHook] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "namesrv", _name_servers(self.namesrv))
         object.__setattr__(self, "hooks", tuple(self.hooks))
+        object.__setattr__(self, "tls", TLSConfig.of(self.tls))
         check_ranges(self, _RANGES)
         if self.serializer not in SerializeType.__members__:
             raise ConfigError(f"serializer {self.serializer!r} is none of {', '.join(SerializeType.__members__)}")
@@ -78,6 +83,12 @@ class ClientConfig:
         """The name servers, each ``host:port``."""
         assert isinstance(self.namesrv, tuple)
         return self.namesrv
+
+    @property
+    def tls_config(self) -> TLSConfig | None:
+        """How to connect over TLS, None for not at all."""
+        assert self.tls is None or isinstance(self.tls, TLSConfig)
+        return self.tls
 
     @property
     def serialize_type(self) -> SerializeType:

@@ -39,6 +39,7 @@ from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.route import MASTER_ID, MessageQueue, TopicPublishInfo, TopicRouteData
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.remoting.stream import local_ip
+from grocketmq.remoting.tls import tls_connector
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.tasks import PeriodicTask, TaskGroup
 
@@ -75,6 +76,7 @@ class ClientInstance:
         self.remoting = RemotingClient(
             self.tasks,
             connect_timeout=config.connect_timeout,
+            open_stream=None if config.tls_config is None else tls_connector(config.tls_config),
             max_frame_bytes=config.max_frame_size,
             serialize_type=config.serialize_type,
             hooks=config.hooks,

@@ -38,6 +38,7 @@ from grocketmq.embedded.topics import TopicTable
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.remoting.server import Channel, RemotingServer
 from grocketmq.remoting.stream import split_address
+from grocketmq.remoting.tls import ServerContext
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.bodies import TopicConfig
 
@@ -57,6 +58,7 @@ class BrokerConfig:
     :param lock_expiry: seconds after which a queue lock that was not renewed is free.
     :param recall_messages: whether timer messages can be recalled, which brokers do not allow by default.
     :param max_bytes: how much messages may take; then the oldest are dropped.  None for no bound.
+    :param tls: serve TLS only, with this ``ssl.SSLContext`` for servers; the name server too.  None for no TLS.
     :param property_filter: whether SQL92 filters are served; real brokers need ``enablePropertyFilter=true`` for it.
     """
 
@@ -67,6 +69,7 @@ class BrokerConfig:
     lock_expiry: float = 60.0
     recall_messages: bool = False
     max_bytes: int | None = None
+    tls: ServerContext | None = None
     property_filter: bool = True
 
 
@@ -92,7 +95,7 @@ class Broker:
         self._tasks = TaskGroup(f"embedded {name}")
         self._timers = Timers(clock)
         self._next_scan: Timer | None = None
-        self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed)
+        self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed, tls=config.tls)
         self._ip = ip_address(split_address(address)[0]).packed
         self._build()
         control.attach(name, self.server, self._tasks)

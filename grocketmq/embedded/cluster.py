@@ -44,7 +44,7 @@ class EmbeddedCluster:
         self.clock = Clock()
         self.faults = Control()
         host = f"[{host}]" if ":" in host else host
-        self._namesrv = NameServer(f"{host}:{namesrv_port}", self.faults)
+        self._namesrv = NameServer(f"{host}:{namesrv_port}", self.faults, config.tls)
         #: The brokers by name.
         self.brokers: dict[str, Broker] = {}
         for letter in string.ascii_lowercase[:brokers]:

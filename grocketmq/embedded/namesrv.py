@@ -14,6 +14,7 @@ from grocketmq.embedded.answers import success
 from grocketmq.embedded.control import Control
 from grocketmq.model.route import MASTER_ID, BrokerData, QueueData, TopicRouteData
 from grocketmq.remoting.server import Channel, Handler, Refused, RemotingServer
+from grocketmq.remoting.tls import ServerContext
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.bodies import ClusterInfo, TopicConfig, TopicList
@@ -50,15 +51,16 @@ class NameServer:
 
     :param address: ``host:port`` to listen on; port 0 lets the system choose.
     :param control: sees all requests first.
+    :param tls: serve TLS only, with this context; None for no TLS.
     """
 
-    def __init__(self, address: str, control: Control) -> None:
+    def __init__(self, address: str, control: Control, tls: ServerContext | None = None) -> None:
         #: By broker name.
         self.brokers: dict[str, RegisteredBroker] = {}
         #: namespace -> key -> value.
         self.kv_config: dict[str, dict[str, str]] = {}
         self._tasks = TaskGroup("embedded name server")
-        self.server = RemotingServer(address, self._handlers(), self._tasks)
+        self.server = RemotingServer(address, self._handlers(), self._tasks, tls=tls)
         control.attach("namesrv", self.server, self._tasks)
 
     @property

@@ -16,7 +16,7 @@ from gevent.monkey import get_original
 from grocketmq.codes import ResponseCode, SerializeType
 from grocketmq.errors import ClientStateError, ConnectError, ForkError, GoAwayError, GRocketMQError
 from grocketmq.remoting.connection import Call, Connection, ConnectionState
-from grocketmq.remoting.stream import Stream, connect
+from grocketmq.remoting.stream import ByteStream, connect
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.tasks import TaskGroup
@@ -68,7 +68,8 @@ class RemotingClient:
     """Calls to brokers and name servers.
 
     :param tasks: owns all greenlets of its connections.
-    :param connect_timeout: seconds for a connection to be made, name resolution included.
+    :param connect_timeout: seconds for a connection to be made, name resolution and TLS included.
+    :param open_stream: ``(address, timeout) -> stream``, from :func:`~grocketmq.remoting.tls.tls_connector`; None for no TLS.
     :param max_frame_bytes: the longest frame to accept.
     :param serialize_type: the header encoding of requests.
     :param hooks: see :class:`RPCHook`; called in order.
@@ -80,6 +81,7 @@ class RemotingClient:
         tasks: TaskGroup,
         *,
         connect_timeout: float = 3.0,
+        open_stream: Callable[[str, float], ByteStream] | None = None,
         max_frame_bytes: int = MAX_FRAME_BYTES,
         serialize_type: SerializeType = SerializeType.JSON,
         hooks: Iterable[RPCHook] = (),
@@ -87,6 +89,7 @@ class RemotingClient:
     ) -> None:
         self._tasks = tasks
         self._connect_timeout = connect_timeout
+        self._open_stream = open_stream or connect
         self._max_frame_bytes = max_frame_bytes
         self._serialize_type = serialize_type
         self._hooks = tuple(hooks)
@@ -240,8 +243,8 @@ class RemotingClient:
         if get_ident() != self._thread:
             raise ClientStateError("the client belongs to another thread's event loop; use it in its own thread")
 
-        def open_stream() -> Stream:
-            return connect(address, self._connect_timeout)
+        def open_stream() -> ByteStream:
+            return self._open_stream(address, self._connect_timeout)
 
         return Connection(address, open_stream, self._tasks, self._serve_request, self._on_closed, self._max_frame_bytes)
 

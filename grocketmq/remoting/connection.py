@@ -36,7 +36,7 @@ from grocketmq.errors import (
     RequestTimeout,
     TooManyRequestsError,
 )
-from grocketmq.remoting.stream import Stream
+from grocketmq.remoting.stream import ByteStream
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.command import RemotingCommand
@@ -109,7 +109,7 @@ class Connection:
     def __init__(
         self,
         address: str,
-        open_stream: Callable[[], Stream],
+        open_stream: Callable[[], ByteStream],
         tasks: TaskGroup,
         on_request: Callable[[Connection, RemotingCommand], None],
         on_closed: Callable[[Connection], None],
@@ -138,7 +138,7 @@ class Connection:
         self._heard_at = 0.0
         self._unheard_since = 0.0
         self._decoder = FrameDecoder(max_frame_bytes)
-        self._stream: Stream | None = None
+        self._stream: ByteStream | None = None
         self._retiring = False
         # The link is for a greenlet that is killed before it runs; after that it finds the connection closed.
         tasks.spawn(f"connection {address}", self._live).rawlink(lambda _: self.close())
@@ -244,7 +244,7 @@ class Connection:
             for watcher in (self._read_watcher, self._write_watcher, self._scan_timer):
                 watcher.stop()
                 watcher.close()
-            self._stream.close()
+            self._stream.abandon()
 
     def flushed(self) -> bool:
         """Whether nothing waits to be sent."""
@@ -305,7 +305,7 @@ class Connection:
             self.fail(ConnectionLostError(f"connection to {self.address} was cut off at shutdown"))
             self._tear_down()
 
-    def _serve(self, stream: Stream) -> None:
+    def _serve(self, stream: ByteStream) -> None:
         loop = self._hub.loop
         self._stream = stream
         self._read_watcher = loop.io(stream.fileno(), _READ)
@@ -313,6 +313,8 @@ class Connection:
         self._scan_timer = loop.timer(SCAN_INTERVAL, SCAN_INTERVAL, ref=False)
         self._read_watcher.start(self._guard, self._read)
         self.state = ConnectionState.OPEN
+        if stream.has_more:
+            loop.run_callback(self._guard, self._read)
         self._ready.set()
 
     def _stop_watching(self) -> None:
@@ -429,6 +431,8 @@ class Connection:
                     answered.append((call, command))
             else:
                 self._tasks.spawn(f"request {command.code} from {self.address}", self._on_request, self, command)
+        if self._stream.has_more:  # the socket may have nothing to wake us with
+            self._hub.loop.run_callback(self._guard, self._read)
         for call, command in answered:
             call.waiter.switch(command)
         if self._decoder.error is not None:

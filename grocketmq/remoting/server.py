@@ -23,6 +23,7 @@ from gevent.server import StreamServer
 from grocketmq.codes import ResponseCode, SerializeType
 from grocketmq.errors import ConnectionLostError, GRocketMQError, RemoteProtocolError, RequestTimeout
 from grocketmq.remoting.stream import split_address
+from grocketmq.remoting.tls import ServerContext, TLSSocket
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.command import RemotingCommand
@@ -45,6 +46,8 @@ MAX_OUT_BYTES = 64 * 1024 * 1024
 MAX_CONNECTIONS = 4096
 #: Seconds for connections to end by themselves when the server stops; then they are cut off.
 STOP_TIMEOUT = 1.0
+#: Seconds for a client's part of the TLS handshake.
+HANDSHAKE_TIMEOUT = 5.0
 
 _BACKLOG = 1024
 _MAX_OPAQUE = (1 << 31) - 1
@@ -72,7 +75,7 @@ class Channel:
     :param sock: the connected socket.
     """
 
-    def __init__(self, server: RemotingServer, sock: socket.socket) -> None:
+    def __init__(self, server: RemotingServer, sock: socket.socket | TLSSocket) -> None:
         host, port = sock.getpeername()[:2]
         #: ``host:port`` of the client.
         self.address = f"{host}:{port}"
@@ -221,6 +224,7 @@ class RemotingServer:
     :param on_closed: told of each connection that has ended; must not block.
     :param serialize_type: the header encoding of all it sends; a real broker uses JSON whatever the client does.
     :param max_frame_bytes: the longest frame to accept.
+    :param tls: serve TLS only, with this context for servers; None for no TLS.
     """
 
     def __init__(
@@ -232,6 +236,7 @@ class RemotingServer:
         on_closed: Callable[[Channel], None] = lambda channel: None,
         serialize_type: SerializeType = SerializeType.JSON,
         max_frame_bytes: int = MAX_FRAME_BYTES,
+        tls: ServerContext | None = None,
     ) -> None:
         self.serialize_type = serialize_type
         #: Looks at each request first; True when it has taken the request over.  None for the fast way.
@@ -243,6 +248,7 @@ class RemotingServer:
         self._tasks = tasks
         self._on_closed = on_closed
         self._max_frame_bytes = max_frame_bytes
+        self._tls = tls
         self._server: StreamServer | None = None
 
     @property
@@ -322,13 +328,14 @@ class RemotingServer:
     def _serve(self, sock: socket.socket, address: object) -> None:
         """What the greenlet of a new connection runs: the reader, with the writer beside it."""
         try:
-            if len(self.channels) >= MAX_CONNECTIONS or self._server is None:
-                log.warning("%s: the connection of %s is closed, %d are open", self.address, address, len(self.channels))
-                return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            channel = Channel(self, sock)
-        except OSError:
-            return  # it has gone again
+            channel = Channel(self, sock if self._tls is None else _shake_hands(sock, self._tls))
+        except OSError as error:  # it has gone again, or does not speak TLS
+            log.debug("%s: no connection with %s: %s", self.address, address, error)
+            return
+        if len(self.channels) >= MAX_CONNECTIONS or self._server is None:
+            log.warning("%s: the connection of %s is closed, %d are open", self.address, address, len(self.channels))
+            return
         self.channels.add(channel)
         self._tasks.spawn(f"writer to {channel.address}", channel.write)
         try:
@@ -341,6 +348,12 @@ class RemotingServer:
             channel.close()
             self.channels.discard(channel)
             self._on_closed(channel)
+
+
+def _shake_hands(sock: socket.socket, context: ServerContext) -> TLSSocket:
+    secure = TLSSocket(sock, context)
+    secure.handshake(HANDSHAKE_TIMEOUT)
+    return secure
 
 
 def _listen(host: str, port: int) -> socket.socket:

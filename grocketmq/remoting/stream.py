@@ -8,17 +8,45 @@ from __future__ import annotations
 
 import _socket
 import ipaddress
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol, TypeVar
 
 import gevent
 from gevent import socket
 
 from grocketmq.errors import ConfigError, ConnectError
 
-__all__ = ["Stream", "connect", "local_ip", "split_address"]
+__all__ = ["ByteStream", "Stream", "connect", "connect_with", "local_ip", "split_address"]
+
+T = TypeVar("T")
 
 _LOCAL_IP_TIMEOUT = 3.0
 _PORT_DIGITS = 5
+
+
+class ByteStream(Protocol):
+    """What a connection drives: :class:`Stream`, or the same over TLS."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether to read again although the socket may have nothing."""
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send some of this, how much is returned.  After a ``BlockingIOError`` the next call must bring the same bytes again,
+        and may bring more behind them."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive, how much is returned; 0 at the end."""
+
+    def fileno(self) -> int:
+        """The descriptor, for the loop's watchers."""
+
+    def close(self) -> None:
+        """Close the socket."""
+
+    def abandon(self) -> None:
+        """In a forked child: close this process's copy of the socket; the peer notices nothing."""
 
 
 class Stream:
@@ -29,11 +57,15 @@ class Stream:
     :param sock: a connected gevent socket; the stream takes its descriptor over.
     """
 
+    #: Whether to read again although the socket may have nothing; what it has it tells.
+    has_more = False
+
     def __init__(self, sock: socket.socket) -> None:
         family, kind, proto = sock.family, sock.type, sock.proto
         self._socket = _socket.socket(family, kind, proto, fileno=sock.detach())
         self._socket.setblocking(False)
         self.send = self._socket.send
+        self.recv = self._socket.recv
         self.recv_into = self._socket.recv_into
 
     def fileno(self) -> int:
@@ -47,6 +79,10 @@ class Stream:
 
     def close(self) -> None:
         """Close the socket; what the kernel still holds is sent."""
+        self._socket.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close this process's copy of the socket; the peer notices nothing."""
         self._socket.close()
 
 
@@ -71,20 +107,29 @@ def connect(address: str, timeout: float) -> Stream:
     :param timeout: seconds for everything.
     :raises ConnectError: naming the address and the cause.
     """
+    return connect_with(Stream, address, timeout)
+
+
+def connect_with(make: Callable[[socket.socket], T], address: str, timeout: float, how: str = "") -> T:
+    """As :func:`connect`, with a stream of another kind.
+
+    :param make: makes the stream of the connected gevent socket; it may block, within the same ``timeout``.
+    :param how: for the message of an error, such as ``" over TLS"``.
+    """
     host, port = split_address(address)
     failure: OSError | None = None
     try:
         with gevent.Timeout(timeout, _ConnectTimedOut):
             for family, target in _resolve(host, port):
                 try:
-                    return _connect_one(family, target)
+                    return _connect_one(family, target, make)
                 except OSError as error:
                     failure = error
     except _ConnectTimedOut:
-        raise ConnectError(f"cannot connect to {address}: no answer within {timeout:g} s") from None
+        raise ConnectError(f"cannot connect to {address}{how}: no answer within {timeout:g} s") from None
     except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
         raise ConnectError(f"cannot resolve {address}: {error}") from error
-    raise ConnectError(f"cannot connect to {address}: {failure}") from failure
+    raise ConnectError(f"cannot connect to {address}{how}: {failure}") from failure
 
 
 class _ConnectTimedOut(Exception):
@@ -100,13 +145,13 @@ def _resolve(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
     return [(socket.AF_INET if version == 4 else socket.AF_INET6, (host, port))]
 
 
-def _connect_one(family: int, target: tuple[str, int]) -> Stream:
+def _connect_one(family: int, target: tuple[str, int], make: Callable[[socket.socket], T]) -> T:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.connect(target)
-        return Stream(sock)
+        return make(sock)
     except BaseException:
         sock.close()
         raise

@@ -26,6 +26,7 @@ OTHERS = {
     "ROCKETMQ",
     "None",
     "AsyncResult",
+    "SSLContext",
 }
 
 

@@ -85,12 +85,22 @@ def deaf(peer: Peer) -> None:
 
 
 class Server:
-    """Listens on a free loopback port; ``serve`` is called for each connection in a greenlet of its own."""
+    """Listens on a free loopback port; ``serve`` is called for each connection in a greenlet of its own.
+
+    :param tls: a ``gevent.ssl.SSLContext``; then it serves TLS.
+    """
 
     def __init__(
-        self, serve: Callable[[Peer], None] = echo, host: str = "127.0.0.1", receive_buffer: int | None = None
+        self,
+        serve: Callable[[Peer], None] = echo,
+        host: str = "127.0.0.1",
+        receive_buffer: int | None = None,
+        tls: Any = None,
     ) -> None:
         self.serve = serve
+        self.tls = tls
+        #: What went wrong in TLS handshakes.
+        self.refusals: list[Exception] = []
         #: All connections so far.
         self.peers: list[Peer] = []
         self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -146,11 +156,22 @@ class Server:
         while True:
             sock, _ = listener.accept()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = Peer(sock)
-            self.peers.append(peer)
-            self._greenlets.append(gevent.spawn(self._run, peer))
+            self._greenlets.append(gevent.spawn(self._run, sock))
 
-    def _run(self, peer: Peer) -> None:
+    def _run(self, sock: socket.socket) -> None:
+        if self.tls is not None:
+            sock = self.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            try:
+                sock.do_handshake()
+            except OSError as error:
+                sock.close()
+                self.refusals.append(error)
+                return
+            except BaseException:
+                sock.close()
+                raise
+        peer = Peer(sock)
+        self.peers.append(peer)
         with contextlib.suppress(OSError):
             self.serve(peer)
         peer.close()
