@@ -9,8 +9,11 @@ part          what it serves
 ``locks``     queue locks
 ``sends``     sends, batches, messages sent back
 ``pulls``     pulls, at once or when messages come
+``pops``      pops, the same
 ``recalls``   taking timer messages back
 ``queries``   messages by their place, id or key
+``acks``      acknowledgements of what was popped
+``shares``    sharing out queues, and whether a group pulls or pops
 ============  ==================================================
 """
 
@@ -22,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from grocketmq.embedded.assignment import Assignments
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.control import Control
@@ -29,6 +33,10 @@ from grocketmq.embedded.delay import DELAY_LEVELS, Intake
 from grocketmq.embedded.locks import QueueLocks
 from grocketmq.embedded.namesrv import NameServer
 from grocketmq.embedded.offsets import OffsetTable
+from grocketmq.embedded.pop import Pops
+from grocketmq.embedded.pop_acks import PopAcks
+from grocketmq.embedded.pop_check_points import CheckPoints
+from grocketmq.embedded.pop_orders import Orders
 from grocketmq.embedded.pull import Pulls
 from grocketmq.embedded.query import Queries
 from grocketmq.embedded.recall import Recalls
@@ -60,6 +68,7 @@ class BrokerConfig:
     :param max_bytes: how much messages may take; then the oldest are dropped.  None for no bound.
     :param tls: serve TLS only, with this ``ssl.SSLContext`` for servers; the name server too.  None for no TLS.
     :param property_filter: whether SQL92 filters are served; real brokers need ``enablePropertyFilter=true`` for it.
+    :param retry_topic_v2: whether POP retry topics go by their newer names, as with ``enableRetryTopicV2=true``.
     """
 
     cluster: str = "DefaultCluster"
@@ -71,6 +80,7 @@ class BrokerConfig:
     max_bytes: int | None = None
     tls: ServerContext | None = None
     property_filter: bool = True
+    retry_topic_v2: bool = False
 
 
 class Broker:
@@ -113,10 +123,34 @@ class Broker:
         self.sends = Sends(self.name, config.cluster, self.store, intake, self.topics, self.clients, self.locks, unique_ids)
         self.pulls = Pulls(self.store, self.topics, self.clients, self.offsets, self._timers)
         self.recalls = Recalls(self.name, config.recall_messages, intake, self.topics, self._clock)
-        self.store.on_arrival = self.pulls.arrived
-        queries = Queries(self.store)
-        parts = (self.topics, self.clients, self.offsets, self.locks, self.sends, self.pulls, self.recalls, queries)
+        self._build_pop(intake)
+        self.shares = Assignments(self.topics, self.clients, self._namesrv.route)
+        self.store.on_arrival = self._arrived
+        parts = (
+            self.topics,
+            self.clients,
+            self.offsets,
+            self.locks,
+            self.sends,
+            self.pulls,
+            self.pops,
+            self.acks,
+            self.shares,
+            self.recalls,
+            Queries(self.store),
+        )
         self.server.handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
+
+    def _build_pop(self, intake: Intake) -> None:
+        #: What was popped and is not acknowledged.
+        self.check_points = CheckPoints(
+            self.store, intake, self.topics, self.offsets, self._timers, self._config.retry_topic_v2
+        )
+        #: The same of queues that are popped in order.
+        self.orders = Orders(self._clock)
+        out = (self.check_points, self.orders)
+        self.pops = Pops(self.name, self.store, self.topics, self.clients, self.offsets, *out, self._timers, self._clock)
+        self.acks = PopAcks(self.store, self.topics, self.offsets, *out, self._clock, self.pops.waiting.happened)
 
     @property
     def address(self) -> str:
@@ -140,7 +174,8 @@ class Broker:
         self.server.start()
         self.store.store_host = (self._ip, split_address(self.address)[1])
         self._tasks.loop("timers", self._timers.loop)
-        self._tasks.loop("long polls", self.pulls.loop)
+        self._tasks.loop("pulls that wait", self.pulls.waiting.loop)
+        self._tasks.loop("pops that wait", self.pops.waiting.loop)
         self._scan()
         self._namesrv.register(self)
 
@@ -165,8 +200,16 @@ class Broker:
 
     def _closed(self, channel: Channel) -> None:
         self.clients.closed(channel)
-        self.pulls.closed(channel)
+        self.pulls.waiting.closed(channel)
+        self.pops.waiting.closed(channel)
+
+    def _arrived(self, key: tuple[str, int]) -> None:
+        """A message was stored: topic, queue id."""
+        self.pulls.waiting.happened(key)
+        self.pops.waiting.happened(key[0])
 
     def _forget_topic(self, topic: str) -> None:
         self.store.forget_topic(topic)
         self.offsets.forget_topic(topic)
+        self.check_points.forget_topic(topic)
+        self.orders.forget_topic(topic)

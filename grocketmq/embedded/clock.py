@@ -26,6 +26,11 @@ class Clock:
         """Milliseconds since the epoch."""
         return (time_ns() + int(self._ahead * 1e9)) // 1_000_000
 
+    @staticmethod
+    def clients_now_ms() -> int:
+        """Milliseconds since the epoch by the clock of clients, which nobody moves."""
+        return time_ns() // 1_000_000
+
     def monotonic(self) -> float:
         """Seconds since some point, for measuring."""
         return monotonic() + self._ahead

@@ -1,23 +1,21 @@
 """Pulls, and those that wait for messages.
 
-Source: Apache RocketMQ 5.3.3, module broker, classes ``PullMessageProcessor``, ``DefaultPullMessageResultHandler``,
-``PullRequestHoldService``; module store, class ``DefaultMessageStore``.
+Source: Apache RocketMQ 5.3.3, module broker, classes ``PullMessageProcessor``, ``DefaultPullMessageResultHandler``; module
+store, class ``DefaultMessageStore``.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
-
-from gevent.event import Event
+from dataclasses import replace
 
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.clients import ClientTable
-from grocketmq.embedded.clock import Timer, Timers
+from grocketmq.embedded.clock import Timers
 from grocketmq.embedded.filters import EVERYTHING, MessageFilter, check_property_filter, filter_of, is_tag_type
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.store import GetStatus, Got, MessageStore
 from grocketmq.embedded.topics import TopicTable
+from grocketmq.embedded.waiting import Waiting
 from grocketmq.errors import ConfigError
 from grocketmq.model.route import MASTER_ID, Permission
 from grocketmq.model.subscription import Sql, SubscriptionData, subscription
@@ -32,8 +30,6 @@ __all__ = ["Pulls"]
 #: What a broker gives in one answer while messages are in memory, whatever the client asks for.
 MAX_MESSAGES = 32
 MAX_BYTES = 256 * 1024
-#: Pulls that one connection may have waiting; beyond them an answer without messages comes at once.
-MAX_HELD = 10_000
 
 _CODES = {
     GetStatus.FOUND: ResponseCode.SUCCESS,
@@ -44,21 +40,6 @@ _CODES = {
     GetStatus.RESET: ResponseCode.PULL_OFFSET_MOVED,
 }
 _TOPIC_FORBIDDEN, _GROUP_FORBIDDEN, _BROADCASTING_FORBIDDEN = "3", "2", "4"
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A pull that waits.
-
-    :param checked: up to here the queue holds nothing it wants.
-    """
-
-    request: RemotingCommand
-    channel: Channel
-    key: tuple[str, int]
-    wanted: MessageFilter
-    checked: int
-    timer: Timer | None = None
 
 
 class Pulls:
@@ -78,45 +59,16 @@ class Pulls:
         self._topics = topics
         self._clients = clients
         self._offsets = offsets
-        self._timers = timers
-        self._held: dict[tuple[str, int], list[_Held]] = {}
-        self._held_by: Counter[Channel] = Counter()
-        self._arrived: set[tuple[str, int]] = set()
-        self._wake = Event()
+        #: Pulls that wait for a message of ``(topic, queue id)``.
+        self.waiting = Waiting(timers)
 
     def handlers(self) -> dict[int, Handler]:
         """The requests it serves."""
         return {RequestCode.PULL_MESSAGE: self._pull, RequestCode.LITE_PULL_MESSAGE: self._pull}
 
-    def arrived(self, key: tuple[str, int]) -> None:
-        """A message was put to a queue; never blocks."""
-        if key in self._held:
-            self._arrived.add(key)
-            self._wake.set()
-
-    def loop(self) -> None:
-        """Answers waiting pulls when messages arrive; what its greenlet runs, for ever."""
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            arrived, self._arrived = self._arrived, set()
-            for key in arrived:
-                queue = self._store.queue(*key)
-                for held in list(self._held.get(key, ())):
-                    if queue.holds(held.wanted, held.checked):
-                        self._release(held)
-                    else:
-                        held.checked = queue.max_offset
-
-    def closed(self, channel: Channel) -> None:
-        """A connection has ended; never blocks."""
-        if channel in self._held_by:
-            for held in [held for waiting in self._held.values() for held in waiting if held.channel is channel]:
-                self._let_go(held)
-
     def held(self) -> int:
         """How many pulls wait."""
-        return self._held_by.total()
+        return self.waiting.count()
 
     def _pull(self, request: RemotingCommand, channel: Channel) -> RemotingCommand | None:
         return self._answer(request, channel, may_hold=True)
@@ -132,7 +84,7 @@ class Pulls:
         code = _CODES.get(got.status)
         if code is None:  # an empty queue
             code = ResponseCode.PULL_OFFSET_MOVED if header.queue_offset else ResponseCode.PULL_NOT_FOUND
-        holds = may_hold and header.sys_flag & PullSysFlag.SUSPEND and self._held_by[channel] < MAX_HELD
+        holds = may_hold and header.sys_flag & PullSysFlag.SUSPEND and self.waiting.has_room(channel)
         if code == ResponseCode.PULL_NOT_FOUND and holds:
             self._hold(request, channel, header, wanted)
             return None
@@ -216,38 +168,18 @@ class Pulls:
             return Got(GetStatus.RESET, reset, queue.min_offset, queue.max_offset, [])
         return queue.get(header.queue_offset, min(header.max_msg_nums, MAX_MESSAGES), MAX_BYTES, wanted)
 
-    # -- waiting -------------------------------------------------------------------------------------------------------------
-
     def _hold(
-        self,
-        request: RemotingCommand,
-        channel: Channel,
-        header: headers.PullMessageRequestHeader,
-        wanted: MessageFilter,
+        self, request: RemotingCommand, channel: Channel, header: headers.PullMessageRequestHeader, wanted: MessageFilter
     ) -> None:
         key = (header.topic, header.queue_id)
-        held = _Held(request, channel, key, wanted, header.queue_offset)
-        held.timer = self._timers.after(header.suspend_timeout_millis / 1000, self._release, held)
-        self._held.setdefault(key, []).append(held)
-        self._held_by[channel] += 1
+        checked = header.queue_offset
 
-    def _release(self, held: _Held) -> None:
-        """Answer a pull that waited, with whatever there is."""
-        self._let_go(held)
-        try:
-            answer = self._answer(held.request, held.channel, may_hold=False)
-        except Refused as refused:
-            answer = RemotingCommand.response_to(held.request, refused.code, refused.remark, refused.ext_fields)
-        if answer is not None:
-            held.channel.reply(answer)
+        def answer(at_its_end: bool) -> RemotingCommand | None:
+            nonlocal checked
+            queue = self._store.queue(*key)
+            if at_its_end or queue.holds(wanted, checked):
+                return self._answer(request, channel, may_hold=False)
+            checked = queue.max_offset
+            return None
 
-    def _let_go(self, held: _Held) -> None:
-        if held.timer is not None:
-            held.timer.cancel()
-        waiting = self._held[held.key]
-        waiting.remove(held)
-        if not waiting:
-            del self._held[held.key]
-        self._held_by[held.channel] -= 1
-        if not self._held_by[held.channel]:
-            del self._held_by[held.channel]
+        self.waiting.hold(request, channel, (key,), header.suspend_timeout_millis / 1000, answer)

@@ -18,7 +18,7 @@ from grocketmq.hashing import java_string_hash
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_message
 
-__all__ = ["CommitLog", "ConsumeQueue", "GetStatus", "Got", "MessageStore", "Stored", "tags_code"]
+__all__ = ["CommitLog", "ConsumeQueue", "GetStatus", "Got", "MessageStore", "Stored", "queue_offset_of", "tags_code"]
 
 Host = tuple[bytes, int]
 
@@ -26,6 +26,7 @@ Host = tuple[bytes, int]
 MAX_FILTERED = 800
 #: When the log is full so much of it is dropped at once, as a part of all.
 _DROP_PART = 0.1
+_QUEUE_OFFSET_AT = 20
 _STORE_TIME_AT = 56
 _SYS_FLAG_AT = 36
 _INT32 = Struct(">i")
@@ -36,6 +37,12 @@ _INT64 = Struct(">q")
 def tags_code(tags: str | None) -> int:
     """By what brokers filter: the Java hash of a message's tag, 0 without one."""
     return java_string_hash(tags) if tags else 0
+
+
+def queue_offset_of(frame: bytes) -> int:
+    """The queue offset that a stored message tells."""
+    offset: int = _INT64.unpack_from(frame, _QUEUE_OFFSET_AT)[0]
+    return offset
 
 
 class GetStatus(Enum):
@@ -179,6 +186,11 @@ class ConsumeQueue:
                 size += len(frame)
             place += 1
         return Got(GetStatus.FOUND if frames else GetStatus.NO_MATCHED, self._first + place, low, high, frames)
+
+    def at(self, offset: int) -> bytes | None:
+        """The message at an offset, None when it is not kept (any more)."""
+        low = self.min_offset
+        return self._log.frame(self._numbers[offset - low]) if low <= offset < self.max_offset else None
 
     def holds(self, wanted: MessageFilter, offset: int) -> bool:
         """Whether a message at or behind an offset is wanted."""

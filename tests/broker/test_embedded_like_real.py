@@ -16,8 +16,10 @@ from grocketmq.wire import bodies, headers
 from grocketmq.wire.bodies import LockBatchRequestBody
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.message_codec import decode_messages, encode_batch
-from tests.embedded.raw import RawClient, send_header
+from grocketmq.wire.pop_info import ORDER_REVIVE_QUEUE
+from tests.embedded.raw import RawClient, pop_header, send_header
 from tests.embedded.sql_cases import CASES, fill, taken
+from tests.helpers import wait_for
 
 from .clients import broker_config
 from .cluster import RealCluster
@@ -33,6 +35,9 @@ VARYING = {
     "TIMER_OUT_MS",
     "TIMER_ENQUEUE_MS",
     "TIMER_DEQUEUE_MS",
+    "popTime",
+    "reviveQid",
+    "1ST_POP_TIME",
 }
 FAR = 1 << 45
 
@@ -220,6 +225,126 @@ def send_backs(script: Script) -> None:
     script.pull("timed with a level", 4, hold=5.0)
 
 
+class Popper:
+    """Pops of one queue, whose check points are made here of what the answers tell."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.answer = headers.PopMessageResponseHeader(pop_time=0, invisible_time=0, revive_qid=0, rest_num=0)
+
+    def pop(self, what: str, **more: Any) -> list[Any]:
+        script = self.script
+        header = pop_header(script.topic, group=script.group, **{"invisible": 30.0, **more})
+        answer = script.raw.call(header)
+        script.note(what, answer, remark=answer.code in (0, 210) and "timeout" not in (answer.remark or ""))
+        if answer.code != 0:
+            return []
+        self.answer = headers.PopMessageResponseHeader.parse(answer.ext_fields)
+        messages = decode_messages(answer.body or b"")
+        for message in messages:
+            properties = {name: masked(name, value) for name, value in message.properties.items()}
+            if point := properties.get("POP_CK"):
+                start, _, invisible, _, *rest = point.split()
+                properties["POP_CK"] = " ".join([start, invisible, *rest])
+            place = (message.topic, message.body, message.queue_offset, message.reconsume_times, message.sys_flag)
+            script.answers.append((f"{what}: message", (place, properties)))
+        return messages
+
+    def wait_for_messages(self, count: int) -> None:
+        """A real broker shows a message to consumers a moment after it answered the sender."""
+        header = headers.GetMaxOffsetRequestHeader(topic=self.script.topic, queue_id=0)
+        wait_for(lambda: (self.script.raw.call(header).ext_fields or {})["offset"] == str(count))
+
+    def check_point(self, start: int, offset: int) -> str:
+        found = self.answer
+        return f"{start} {found.pop_time} {found.invisible_time} {found.revive_qid} 0 broker-a 0 {offset}"
+
+    def about(self, start: int, offset: int, **more: Any) -> dict[str, Any]:
+        script = self.script
+        fields = {"consumer_group": script.group, "topic": script.topic, "queue_id": 0, "offset": offset}
+        return {**fields, "extra_info": self.check_point(start, offset), **more}
+
+    def ack(self, what: str, start: int, offset: int, **more: Any) -> None:
+        header = headers.AckMessageRequestHeader(**self.about(start, offset, **more))
+        self.script.note(what, self.script.raw.call(header))
+
+    def change(self, what: str, start: int, offset: int, seconds: float = 30.0, **more: Any) -> None:
+        header = headers.ChangeInvisibleTimeRequestHeader(
+            **self.about(start, offset, **more), invisible_time=round(seconds * 1000)
+        )
+        answer = self.script.raw.call(header)
+        if answer.ext_fields and self.answer.revive_qid == ORDER_REVIVE_QUEUE:
+            answer.ext_fields["invisibleTime"] = "..."  # counted from the pop
+        self.script.note(what, answer)
+
+    def batch_ack(self, what: str, start: int, bits: int) -> None:
+        script, found = self.script, self.answer
+        ack = bodies.BatchAck(
+            script.group, script.topic, "0", start, 0, found.revive_qid, found.pop_time, found.invisible_time, bits
+        )
+        body = bodies.BATCH_ACK.encode(bodies.BatchAckMessageRequestBody("broker-a", (ack,)))
+        header = headers.HeartbeatRequestHeader()
+        script.note(what, script.raw.call(header, body, code=RequestCode.BATCH_ACK_MESSAGE))
+
+
+def pops(script: Script) -> None:
+    script.send("creates the topic")
+    popper = Popper(script)
+    for number in range(6):
+        script.send("send", b"%d" % number, TAGS="ab"[number % 2], UNIQ_KEY=f"U{number}")
+    popper.wait_for_messages(7)
+    popper.pop("two", most=2)
+    popper.ack("first", 0, 0)
+    popper.ack("first again", 0, 0)
+    popper.ack("beyond", 0, 99)
+    popper.ack("no such queue", 0, 0, queue_id=99)
+    popper.ack("no such topic", 0, 0, topic=script.topic + "_unknown")
+    popper.ack("no check point", 0, 0, extra_info="0 1 2")
+    popper.change("longer", 0, 1)
+    popper.change("beyond", 0, 99)
+    popper.change("no such queue", 0, 0, queue_id=99)
+    popper.pop("tag", exp_type="TAG", exp="b")
+    popper.batch_ack("batch", 2, 0b11111)
+    popper.pop("nothing left")
+    popper.pop("held to its end", hold=0.3)
+    popper.pop("too late", born_time=1)
+    popper.pop("too many", most=33)
+    popper.pop("no such queue", queue_id=99)
+    popper.pop("no tag", exp_type="TAG", exp="||")
+    script.note("committed", script.raw.call(offset_query(script)))
+    script.send("send", b"again", KEYS="k", UNIQ_KEY="UA")
+    popper.wait_for_messages(8)
+    popper.pop("short", invisible=1.0)
+    popper.pop("comes again", hold=14.0)
+    place = {"consumer_group": script.group, "topic": script.topic, "queue_id": 0}
+    script.note("polling", script.raw.call(headers.PollingInfoRequestHeader(**place)))
+    notify = headers.NotificationRequestHeader(**place, poll_time=0, born_time=0)
+    script.note("nothing", script.raw.call(notify))
+    script.send("send", b"more", UNIQ_KEY="UB")
+    popper.wait_for_messages(9)
+    script.note("something", script.raw.call(notify))
+    script.note("peek", script.raw.call(headers.PeekMessageRequestHeader(**place, max_msg_nums=2)))
+
+
+def ordered_pops(script: Script) -> None:
+    popper = Popper(script)
+    for number in range(4):
+        script.send("send", b"%d" % number, UNIQ_KEY=f"U{number}")
+    popper.wait_for_messages(4)
+    popper.pop("two", most=2, order=True, attempt_id="one")
+    popper.pop("blocked", most=2, order=True, attempt_id="other")
+    popper.pop("the same again", most=2, order=True, attempt_id="one")
+    popper.ack("first", 0, 0)
+    popper.pop("still blocked", most=2, order=True, attempt_id="other")
+    popper.change("soon", 0, 1, 0.2)
+    popper.pop("comes again", most=2, order=True, hold=10.0, attempt_id="other")
+    popper.ack("second", 1, 1)
+    popper.ack("third", 1, 2)
+    popper.ack("not out", 1, 3)
+    popper.pop("the last", most=2, order=True, attempt_id="third")
+    script.note("committed", script.raw.call(offset_query(script)))
+
+
 def mask_schedule_offset(answers: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """A delayed message's place in the broker's own queue depends on what else waits there."""
     return [
@@ -236,7 +361,7 @@ def embedded() -> Iterator[EmbeddedCluster]:
         yield cluster
 
 
-@pytest.mark.parametrize("run", [sends, pulls, offsets, groups, send_backs])
+@pytest.mark.parametrize("run", [sends, pulls, offsets, groups, send_backs, pops, ordered_pops])
 def test_answers_are_alike(
     run: Callable[[Script], None], real_cluster: RealCluster, embedded: EmbeddedCluster, topic_name: str, group_name: str
 ) -> None:
@@ -250,8 +375,9 @@ def test_answers_are_alike(
             raw.close()
         answers.append(mask_schedule_offset(script.answers))
     real, ours = answers
-    assert [what for what, _ in ours] == [what for what, _ in real]
-    assert [(what, mine, theirs) for (what, mine), (_, theirs) in zip(ours, real, strict=True) if mine != theirs] == []
+    assert [what for what, _ in ours] == [what for what, _ in real], real
+    differences = [(what, mine, theirs) for (what, mine), (_, theirs) in zip(ours, real, strict=True) if mine != theirs]
+    assert differences == [], "\n".join(map(str, differences))
 
 
 def test_sql_filters(real_cluster: RealCluster, topic_name: str, group_name: str) -> None:

@@ -73,6 +73,9 @@ class RawClient:
     ) -> RemotingCommand:
         return self.call(pull_header(offset, topic, queue_id, expression, hold, group, **more))
 
+    def pop(self, **more: Any) -> RemotingCommand:
+        return self.call(pop_header(**more))
+
     def messages(self, offset: int = 0, *, topic: str = TOPIC, queue_id: int = 0) -> list[MessageExt]:
         answer = self.pull(offset, topic=topic, queue_id=queue_id)
         return decode_messages(answer.body or b"")
@@ -126,6 +129,28 @@ def pull_header(
         subscription=expression,
         sub_version=sub_version,
         expression_type=expression_type,
+    )
+
+
+def pop_header(
+    topic: str = TOPIC,
+    queue_id: int = 0,
+    group: str = GROUP,
+    most: int = 32,
+    invisible: float = 60.0,
+    hold: float = 0.0,
+    **more: Any,
+) -> headers.PopMessageRequestHeader:
+    return headers.PopMessageRequestHeader(
+        consumer_group=group,
+        topic=topic,
+        queue_id=queue_id,
+        max_msg_nums=most,
+        invisible_time=round(invisible * 1000),
+        poll_time=round(hold * 1000),
+        born_time=more.pop("born_time", time.time_ns() // 1_000_000),
+        init_mode=more.pop("init_mode", 0),
+        **more,
     )
 
 

@@ -22,8 +22,6 @@ EXPECTED = {
     "pop_consumer.py": r"\A\d{3,} messages consumed by 2 consumers of one group",
     "simple_consumer.py": r"\A1\d jobs done, [1-9]\d* of them at the second try",
 }
-#: Those that need POP, which the embedded cluster does not have.
-NEEDS_POP = {"pop_consumer.py", "simple_consumer.py"}
 #: Another example that must have run before.
 AFTER = dict.fromkeys(("push_consumer.py", "pull_consumer.py", "lite_pull_consumer.py"), "producer_sync.py")
 

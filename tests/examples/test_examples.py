@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from grocketmq.embedded import EmbeddedCluster
-from tests.examples.cases import EXAMPLES, EXPECTED, NEEDS_POP, check_example, run_example
+from tests.examples.cases import EXAMPLES, EXPECTED, check_example, run_example
 from tests.programs import run_program
 
 
@@ -20,7 +20,7 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("patched", [pytest.param(False, id="plain"), pytest.param(True, id="patched", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [name for name in EXPECTED if name not in NEEDS_POP])
+@pytest.mark.parametrize("name", list(EXPECTED))
 def test_example(name: str, patched: bool, cluster: EmbeddedCluster) -> None:
     check_example(name, cluster.namesrv, patched=patched)
 
