@@ -58,5 +58,8 @@ setup(
         "test": ["pytest>=8", "hypothesis", "trustme>=1.2", "cryptography"],
         "docs": ["sphinx"],
     },
-    entry_points={"console_scripts": ["grocketmq = grocketmq.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["grocketmq = grocketmq.cli.main:main"],
+        "pytest11": ["grocketmq = grocketmq.testing.plugin"],
+    },
 )
