@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from time import monotonic
+
 from grocketmq.client.base import BaseClient
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.routes import DEFAULT_TOPIC
@@ -15,6 +18,10 @@ from grocketmq.runtime.deadline import Deadline
 
 __all__ = ["BrokerCalls"]
 
+#: Seconds; a topic not sent to for so long, or at most twice, is forgotten with its route.  Long enough for the checks of a
+#: transaction, which come over the connections that routes keep open.
+KEEP_TOPICS = 3600.0
+
 
 class BrokerCalls(BaseClient):
     """Part of :class:`~grocketmq.producer.producer.Producer`: its topics, and calls that concern them."""
@@ -22,6 +29,15 @@ class BrokerCalls(BaseClient):
     def __init__(self, group: str, config: ClientConfig) -> None:
         super().__init__(group, config)
         self._topics: set[str] = set()
+        self._earlier_topics: set[str] = set()
+        self._next_turn = monotonic() + KEEP_TOPICS
+
+    def topics(self) -> Iterable[str]:
+        """The topics it has sent to within the last hour or two, whose routes its instance keeps fresh."""
+        if monotonic() >= self._next_turn:
+            self._next_turn = monotonic() + KEEP_TOPICS
+            self._earlier_topics, self._topics = self._topics, set()
+        return self._earlier_topics | self._topics
 
     def create_topic(
         self,
@@ -68,8 +84,8 @@ class BrokerCalls(BaseClient):
         :raises RouteNotFoundError: when no name server knows it.
         """
         self._check_running()
-        self._instance.refresh_route(topic, self.config.request_timeout)
         self._topics.add(topic)
+        self._instance.refresh_route(topic, self.config.request_timeout)
         return list(self._instance.routes.publish[topic].queues)
 
     def recall(self, topic: str, recall_handle: str) -> str:

@@ -8,6 +8,9 @@ from grocketmq.model.route import MessageQueue, TopicPublishInfo
 
 __all__ = ["QueuePicker"]
 
+#: Topics whose turn is kept; beyond that all begin anew.
+MAX_TURNS = 10_000
+
 
 class QueuePicker:
     """Goes round each topic's queues, beginning at a random one, and avoids the broker that just failed.
@@ -27,6 +30,8 @@ class QueuePicker:
         queues = info.queues
         turn = self._turns.get(info.topic)
         if turn is None:
+            if len(self._turns) >= MAX_TURNS:
+                self._turns.clear()
             turn = random.randrange(len(queues))
         queue = queues[turn % len(queues)]
         if queue.broker_name == avoid:

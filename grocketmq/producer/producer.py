@@ -70,7 +70,6 @@ class Producer(BrokerCalls):
 
     def __init__(self, group: str, **options: Any) -> None:
         common, self.settings = split_options(type(self).__name__, options, ProducerConfig)
-        self._topics: set[str] = set()
         super().__init__(group, common)
 
     def _renew(self) -> None:
@@ -80,10 +79,6 @@ class Producer(BrokerCalls):
         self._window = SendWindow(self.settings.backpressure)
         self._under_way = 0
         self._idle = Event()
-
-    def topics(self) -> Iterable[str]:
-        """The topics it has sent to so far, whose routes its instance keeps fresh."""
-        return list(self._topics)
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,14 @@ def test_each_topic_has_its_own_turn() -> None:
     assert set(picked.values()) == {5}
 
 
+def test_turns_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grocketmq.producer.picker.MAX_TURNS", 5)
+    picker = QueuePicker()
+    for number in range(20):
+        picker.pick(info("a", topic=f"topic-{number}"))
+        assert len(picker._turns) <= 5
+
+
 def test_producers_do_not_all_begin_at_the_same_queue() -> None:
     topic = info("a", "b")
     assert {QueuePicker().pick(topic) for _ in range(200)} == set(topic.queues)
@@ -91,7 +99,7 @@ def test_the_window_is_bounded_by_count() -> None:
         window.enter(1, Deadline(0.01))
     window.leave(1)
     window.enter(1, Deadline(0))
-    assert window.messages == 2
+    assert window._messages == 2
 
 
 def test_the_window_is_bounded_by_bytes() -> None:
@@ -128,7 +136,7 @@ def test_who_waits_gets_in_as_room_comes() -> None:
         wait_for(lambda count=count: len(inside) == count)
         gevent.sleep(0.01)
         assert inside == list(range(count))
-        assert window.messages == 1
+        assert window._messages == 1
     gevent.joinall(waiting, raise_error=True)
 
 
@@ -140,7 +148,7 @@ def test_who_gives_up_takes_no_room() -> None:
     killed.kill()
     window.leave(1)
     window.enter(1, Deadline(0))
-    assert window.messages == 1
+    assert window._messages == 1
 
 
 # -- OnewayPacer -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -340,7 +341,7 @@ def test_async_refuses_a_bad_message_at_once() -> None:
     with producer_with(Brokers(), routes=TWO) as producer:
         with pytest.raises(MessageError):
             producer.send_async(Message("T", b""))
-        assert producer._window.messages == 0
+        assert producer._window._messages == 0
 
 
 def test_shutdown_waits_for_what_is_under_way() -> None:
@@ -368,7 +369,7 @@ def test_what_shutdown_cuts_off_is_told(begun: bool) -> None:
         producer.shutdown(timeout=0.0)
     with pytest.raises(ClientStateError, match="shut down"):
         result.get(timeout=1)
-    assert producer._window.messages == 0
+    assert producer._window._messages == 0
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------------
@@ -400,9 +401,23 @@ def test_create_topic_asks_every_master_and_tells_the_first_failure() -> None:
 
 def test_topics_sent_to_are_kept_fresh() -> None:
     with producer_with(Brokers(), routes=TWO) as producer:
-        assert list(producer.topics()) == []
+        assert set(producer.topics()) == set()
         producer.send(message())
-        assert list(producer.topics()) == ["T"]
+        assert set(producer.topics()) == {"T"}
+
+
+def test_topics_no_longer_sent_to_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given two topics, when only one is still sent to, then the other is forgotten after an hour or two."""
+    now = time.monotonic()
+    with producer_with(Brokers(), routes={**TWO, "U": route("a")}) as producer:
+        producer.send(message())
+        producer.send(Message("U", b"x"))
+        for hours, topics in ((0.9, {"T", "U"}), (1.1, {"T", "U"}), (2.2, {"T"}), (3.3, {"T"})):
+            monkeypatch.setattr("grocketmq.producer.broker_calls.monotonic", lambda hours=hours: now + 3600 * hours)
+            assert set(producer.topics()) == topics
+            producer.send(message())
+        producer.send(Message("U", b"x"))
+        assert set(producer.topics()) == {"T", "U"}
 
 
 def test_oneway_goes_out_without_an_answer() -> None:
