@@ -92,9 +92,11 @@ class ClientInstance:
         self._consumers: dict[str, ConsumerMember] = {}
         self._checkers: dict[str, TransactionChecker] = {}
         self._fetching: dict[str, AsyncResult] = {}
+        #: Brokers whose last heartbeat failed.
         self._silent: set[str] = set()
         self._route_backoff = Backoff(1.0, config.route_poll_interval)
         self._routeless: set[str] = set()
+        self._unused: set[str] = set()
         BrokerRequests(self.remoting, self)
         self._schedule()
 
@@ -135,17 +137,22 @@ class ClientInstance:
             return
         self._producers.remove(producer)
         if all(one.group != producer.group for one in self._producers):
-            self._at_brokers(
-                "unregister", lambda address: self.api.unregister(address, self.client_id, producer_group=producer.group)
-            )
+            self._unregister(producer_group=producer.group)
 
     def unregister_consumer(self, consumer: ConsumerMember) -> None:
         """Let a consumer go and tell the brokers, so that the others of its group take its queues; blocks at most 3 s."""
         if self._consumers.get(consumer.group) is consumer:
             del self._consumers[consumer.group]
-            self._at_brokers(
-                "unregister", lambda address: self.api.unregister(address, self.client_id, consumer_group=consumer.group)
-            )
+            self._unregister(consumer_group=consumer.group)
+
+    def _unregister(self, **group: str) -> None:
+        def tell(address: str) -> None:
+            try:
+                self.api.unregister(address, self.client_id, **group)
+            except GRocketMQError as error:
+                log.warning("%s was not told that group %s leaves, and will notice: %s", address, *group.values(), error)
+
+        self._at_brokers("unregister", tell)
 
     def set_transaction_checker(self, group: str, checker: TransactionChecker | None) -> None:
         """Say what answers transaction checks of a producer group; None for nothing any more."""
@@ -288,8 +295,9 @@ class ClientInstance:
         return vip_address(address) if self.config.vip_channel else address
 
     def _update_routes(self) -> float | None:
-        """Fetch every route in use; come back soon while a consumer waits for one."""
+        """Fetch every route in use and forget the others; come back soon while a consumer waits for one."""
         missing = set()
+        self._forget_routes()
         for topic in sorted(self._topics()):
             try:
                 self.refresh_route(topic)
@@ -306,6 +314,13 @@ class ClientInstance:
             self._routeless = missing
             self._route_backoff.reset()
         return self._route_backoff.next() if missing else None
+
+    def _forget_routes(self) -> None:
+        """Forget the routes that no member has used since the last round."""
+        unused = self.routes.routes.keys() - self._topics()
+        for topic in unused & self._unused:
+            self.routes.forget(topic)
+        self._unused = unused
 
     def _topics(self) -> set[str]:
         members: Iterator[ProducerMember | ConsumerMember] = iter([*self._producers, *self._consumers.values()])
@@ -340,25 +355,24 @@ class ClientInstance:
         for address in self.routes.drop_offline():
             log.info("broker %s is in no route any more; its connection is closed", address)
             self.remoting.forget(address)
+            self.broker_versions.pop(address, None)
+            self._silent.discard(address)
         self.heartbeat_now()
 
     def _heartbeat_one(self, address: str, body: bytes) -> None:
-        self.broker_versions[address] = self.api.heartbeat(address, body)
-        self._silent.discard(address)
+        try:
+            self.broker_versions[address] = self.api.heartbeat(address, body)
+            self._silent.discard(address)
+        except GRocketMQError as error:
+            if address not in self._silent:
+                self._silent.add(address)
+                log.warning("heartbeat to %s failed, next try with the next round: %s", address, error)
 
     def _at_brokers(self, what: str, call: Callable[[str], None]) -> None:
         """Make a call at every broker at the same time; slaves count only when there is a consumer."""
         addresses = {address for _, one, address in self.routes.members() if one == MASTER_ID or self._consumers}
-        calls = [self.tasks.spawn(f"{what} {address}", self._try_at, what, address, call) for address in addresses]
+        calls = [self.tasks.spawn(f"{what} {address}", call, address) for address in addresses]
         gevent.joinall(calls, timeout=UNREGISTER_TIMEOUT)
-
-    def _try_at(self, what: str, address: str, call: Callable[[str], None]) -> None:
-        try:
-            call(address)
-        except GRocketMQError as error:
-            if address not in self._silent:
-                self._silent.add(address)
-                log.warning("%s to %s failed, next try with the next round: %s", what, address, error)
 
     # -- consumers' tasks ----------------------------------------------------------------------------------------------------
 

@@ -81,22 +81,22 @@ class RouteTable:
         """The address of a broker's master, None while none is known."""
         return self.broker_addrs.get(broker_name, {}).get(MASTER_ID)
 
-    def broker_for_pull(self, broker_name: str, broker_id: int) -> tuple[str, int]:
+    def broker_for_pull(self, queue: MessageQueue, broker_id: int) -> tuple[str, int]:
         """Whom to pull from.
 
-        :param broker_name: the queue's broker.
+        :param queue: what is pulled.
         :param broker_id: the member the broker suggested last.
         :returns: address and id: the one suggested, for a slave the next one, else any.
         :raises RouteNotFoundError: when none of the broker's members is known.
         """
-        addrs = self.broker_addrs.get(broker_name, {})
+        addrs = self.broker_addrs.get(queue.broker_name, {})
         candidates = (broker_id,) if broker_id == MASTER_ID else (broker_id, broker_id + 1)
         for one in candidates:
             if one in addrs:
                 return addrs[one], one
         for one, address in sorted(addrs.items()):
             return address, one
-        raise RouteNotFoundError(broker_name, f"no address of broker {broker_name} is known")
+        raise RouteNotFoundError(queue.topic, f"no address of broker {queue.broker_name} is known")
 
     def members(self) -> list[tuple[str, int, str]]:
         """Every known broker: name, id, address."""

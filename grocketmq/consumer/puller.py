@@ -103,7 +103,7 @@ class Puller:
         :raises RemoteProtocolError: messages that cannot be read.
         """
         suggested = self._suggested.get(queue, MASTER_ID)
-        address, broker_id = self._instance.routes.broker_for_pull(queue.broker_name, suggested)
+        address, broker_id = self._instance.routes.broker_for_pull(queue, suggested)
         if broker_id != MASTER_ID:
             reached = None
         request = self._template(queue, subscription, options).command(offset, _sys_flag(options, reached), reached or 0)

@@ -150,6 +150,21 @@ def test_routes_of_members_are_polled_and_a_change_wakes_the_rebalance() -> None
         assert len(instance.routes.subscribe["T"]) == 4
 
 
+def test_routes_that_nobody_uses_are_forgotten() -> None:
+    """Given topics that members leave one by one, then their routes go, and addresses no other route names."""
+    api = api_with(T=route("a"), U=route("b"), asked=route("b"))
+    member = FakeMember("p", ["T", "U"])
+    with instance_with(api, route_poll_interval=0.02) as instance:
+        instance.register_producer(member)
+        instance.subscribe_queues("asked")
+        wait_for(lambda: set(instance.routes.routes) == {"T", "U"})
+        member.wanted.remove("U")
+        wait_for(lambda: set(instance.routes.routes) == set(instance.routes.publish) == set(instance.routes.subscribe) == {"T"})
+        instance._heartbeat()
+        assert instance.routes.members() == [("a", 0, "a:10911")]
+        assert len(instance.publish_info("U", 4, Deadline(1.0)).queues) == 2
+
+
 def test_one_route_that_fails_does_not_hold_up_the_others() -> None:
     def tell(topic: str) -> TopicRouteData | Exception:
         return {"A": BrokerSystemError(1, "no", "ns"), "B": route("b"), "C": RouteNotFoundError("C")}[topic]
@@ -186,6 +201,23 @@ def test_brokers_are_told_when_the_last_producer_of_a_group_leaves() -> None:
         instance.unregister_producer(second)
     told = sorted((address, client_id, group) for address, client_id, group in api.named("unregister"))
     assert told == [(f"{name}:10911", instance.client_id, "p") for name in ("a", "b")]
+
+
+def test_a_broker_that_cannot_be_told_is_no_silent_one(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what happens next, and a heartbeat that fails later is logged all the same."""
+    api = FakeAPI(unregister=ConnectError("refused"), heartbeat=ConnectError("refused"))
+    api.routes["T"] = route("a")
+    with instance_with(api) as instance:
+        instance.refresh_route("T")
+        leaver, stayer = FakeMember("leaves", ["T"]), FakeMember("stays", ["T"])
+        instance.register_producer(leaver)
+        instance.register_producer(stayer)
+        instance.unregister_producer(leaver)
+        instance.heartbeat_now()
+    assert sorted(record.getMessage() for record in caplog.records if record.levelno == logging.WARNING) == [
+        "a:10911 was not told that group leaves leaves, and will notice: refused",
+        "heartbeat to a:10911 failed, next try with the next round: refused",
+    ]
 
 
 # -- heartbeats --------------------------------------------------------------------------------------------------------------

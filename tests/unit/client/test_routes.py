@@ -105,12 +105,12 @@ def test_a_slave_that_has_left_is_dropped() -> None:
 def test_whom_to_pull_from(suggested: int, known: dict[int, str], expected: tuple[str, int]) -> None:
     table = RouteTable()
     table.broker_addrs["a"] = known
-    assert table.broker_for_pull("a", suggested) == expected
+    assert table.broker_for_pull(MessageQueue("T", "a", 0), suggested) == expected
 
 
 def test_nobody_to_pull_from() -> None:
-    with pytest.raises(RouteNotFoundError, match="a"):
-        RouteTable().broker_for_pull("a", 0)
+    with pytest.raises(RouteNotFoundError, match="no route for topic 'T': no address of broker a"):
+        RouteTable().broker_for_pull(MessageQueue("T", "a", 0), 0)
 
 
 def test_the_route_of_a_topic_to_be() -> None:
