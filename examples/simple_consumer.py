@@ -25,7 +25,7 @@ def main() -> None:
     with SimpleConsumer("example_workers", namesrv=namesrv, consume_from=ConsumeFromWhere.FIRST_OFFSET) as consumer:
         consumer.subscribe(TOPIC)
         while (done < JOBS or not again) and time.monotonic() < deadline:
-            for job in consumer.receive(max_messages=4, invisible=10.0, wait=5.0):
+            for job in consumer.receive(max_messages=4, invisible=5.0, wait=5.0):
                 if job.reconsume_times == 0 and job.body == b"job 3":
                     # Not done in time, as if this process had died.  With a longer job to do one would keep it:
                     #     consumer.change_invisible(job, 300.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
@@ -113,7 +113,11 @@ def test_an_error_in_java_is_told(java: JavaDriver) -> None:
         java.send("not a topic!", b"x")
 
 
-def test_killed_and_restarted_brokers_keep_their_data(own_cluster: RealCluster, topic_name: str, group_name: str) -> None:
+@pytest.mark.parametrize("stop", [RealCluster.kill_broker, pytest.param(RealCluster.stop_broker, marks=pytest.mark.slow)])
+def test_brokers_that_ended_keep_their_data(
+    own_cluster: RealCluster, topic_name: str, group_name: str, stop: Callable[[RealCluster, str], None]
+) -> None:
+    """Killed; or stopped in order, for which a broker takes 10 s or more."""
     cluster = own_cluster
     cluster.create_topic(topic_name)
     addresses = {name: cluster.broker_address(name) for name in cluster.broker_names}
@@ -122,7 +126,7 @@ def test_killed_and_restarted_brokers_keep_their_data(own_cluster: RealCluster, 
         assert {result.status for result in driver.send(topic_name, bodies)} == {"SEND_OK"}
         cluster.kill_broker("broker-a")
         assert not cluster.running("broker-a")
-        cluster.stop_broker("broker-b")
+        stop(cluster, "broker-b")
         cluster.kill_namesrv()
         with pytest.raises(OSError):
             remoting_request(cluster.namesrv, 106)
