@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from grocketmq.client.config import ClientConfig, Credentials
+from grocketmq.client.leaving import shutdown_all, shutdown_at_exit
 from grocketmq.client.manager import MQClientManager
 from grocketmq.consumer import (
     AllocateAveragely,
@@ -93,6 +94,8 @@ __all__ = [
     "select_queue_by_hash",
     "select_queue_by_java_hash",
     "select_queue_by_random",
+    "shutdown_all",
+    "shutdown_at_exit",
     "split_batch",
 ]
 

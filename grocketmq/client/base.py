@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
+from grocketmq.client.leaving import note_started
 from grocketmq.client.manager import MQClientManager, default_manager
 from grocketmq.client.queries import END_OF_TIME, query_message, view_message
 from grocketmq.errors import ClientStateError, RouteNotFoundError
@@ -33,6 +34,9 @@ class BaseClient(Lifecycle):
     _RESTARTS: ClassVar[bool] = False
     #: Whether it works without being called, so that it must be started anew without being called, too.
     _WORKS_UNASKED: ClassVar[bool] = False
+
+    #: See :attr:`stops_last`.
+    _STOPS_LAST: ClassVar[bool] = False
 
     def __init__(self, group: str, config: ClientConfig) -> None:
         super().__init__()
@@ -71,6 +75,11 @@ class BaseClient(Lifecycle):
         wanted = self._config.restart_after_fork
         return self._RESTARTS if wanted is None else wanted
 
+    @property
+    def stops_last(self) -> bool:
+        """Whether others may need it until they have stopped: producers."""
+        return self._STOPS_LAST
+
     def abandon(self) -> None:
         """In a forked child: what was started is the parent's."""
         super().abandon()
@@ -98,6 +107,7 @@ class BaseClient(Lifecycle):
             self._made_in = os.getpid()
         self._shared = self._manager.instance(self._config)
         self._joined = True
+        note_started(self)
         return self._shared
 
     def _leave_instance(self) -> None:

@@ -66,7 +66,7 @@ class Producer(BrokerCalls):
     :raises ConfigError: for a group, a name server or a setting that cannot work.
     """
 
-    _RESTARTS = True
+    _RESTARTS = _STOPS_LAST = True
 
     def __init__(self, group: str, **options: Any) -> None:
         common, self.settings = split_options(type(self).__name__, options, ProducerConfig)

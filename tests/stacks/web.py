@@ -1,0 +1,58 @@
+"""The web application that the servers under test run: WSGI, and nothing but the standard library and grocketmq.
+
+===================  ===================================================================
+``/send?BODY``       sends and answers with what became of it
+``/accept?BODY``     sends asynchronously, and answers before a broker has
+``/who``             the worker's process id and client id
+===================  ===================================================================
+
+Environment: STARTED starts the producer at import (with preloading: in the master); CONSUME has every worker consume the topic
+``jobs``, slowly, and tell the topic ``done`` what it begins and what it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import gevent
+
+from grocketmq import ConsumeFromWhere, Message, Producer, PushConsumer
+from grocketmq.contrib.gunicorn import start_in_workers
+from tests.stacks.topics import DONE, JOBS, TOPIC
+
+producer = Producer("web", send_timeout=10)
+consumer = PushConsumer("workers", consume_from=ConsumeFromWhere.FIRST_OFFSET, await_termination=10, listener_concurrency=4)
+consumer.subscribe(JOBS)
+
+
+@consumer.listener
+def work(msgs: list[Any]) -> None:
+    for msg in msgs:
+        job = f"{msg.body.decode()} by {os.getpid()}"
+        producer.send(Message(DONE, f"began {job}"))
+        gevent.sleep(0.05)
+        producer.send(Message(DONE, f"ended {job}"))
+
+
+start_in_workers(producer)
+if os.environ.get("CONSUME"):
+    start_in_workers(consumer)
+if os.environ.get("STARTED"):
+    producer.start()
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    body = environ.get("QUERY_STRING", "")
+    told: dict[str, Any] = {"body": body, "pid": os.getpid()}
+    match environ["PATH_INFO"]:
+        case "/send":
+            result = producer.send(Message(TOPIC, body))
+            told.update(msg_id=result.msg_id, stored=result.offset_msg_id)
+        case "/accept":
+            producer.send_async(Message(TOPIC, body))
+    told["client_id"] = producer.client_id
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(told).encode()]
