@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.backends import BACKENDS, Backend, Missing
 from bench.children import ChildError
+from bench.growth import as_values, grow, growth_table
 from bench.report import as_json, lines, table
 from bench.rounds import run_scenario, warm_up
 from bench.scenarios import SCENARIOS, Scenario
@@ -30,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--floor", action="store_true", help="the floor alone")
     parser.add_argument("--java", action="store_true", help="the official Java client too, on the real broker")
     parser.add_argument("--go", action="store_true", help="the official Go client too, on the real broker")
+    parser.add_argument("--growth", action="store_true", help="only how cost grows with brokers, queues, members and messages")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there")
     return parser.parse_args()
 
@@ -42,9 +44,10 @@ def main() -> int:
     sides = [FLOOR] if options.floor else [FLOOR, CLIENT]
     report: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "backends": {}}
     failures = 0
+    compared = [] if options.growth else options.backends or list(BACKENDS)
     with tempfile.TemporaryDirectory(prefix="grocketmq-bench-") as directory:
         sides += others(options, Path(directory))
-        for name in options.backends or BACKENDS:
+        for name in compared:
             try:
                 with BACKENDS[name]() as backend:
                     if not options.quick:
@@ -56,9 +59,18 @@ def main() -> int:
             except Missing as reason:
                 print(f"\n{name}: left out: {reason}", flush=True)
                 failures += bool(options.backends)
+    if options.growth or not (options.backends or options.floor):
+        report["growth"] = growth(options.quick)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     return 1 if failures else 0
+
+
+def growth(quick: bool) -> list[dict[str, object]]:
+    """Print the growth table; its values for JSON."""
+    found = list(grow(quick))
+    print(f"\nGrowth\n{growth_table(found)}", flush=True)
+    return as_values(found)
 
 
 def others(options: argparse.Namespace, directory: Path) -> list[Side]:

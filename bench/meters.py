@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter, process_time
+from time import perf_counter, process_time, thread_time
 
-from gevent import get_hub
+from gevent import get_hub, sleep
 
-__all__ = ["Meter", "Round", "peak_rss_mb", "percentile"]
+__all__ = ["Holds", "Meter", "Round", "peak_rss_mb", "percentile", "rss_mb"]
 
 #: Seconds between the ticks whose lateness tells how long the hub was busy.
 TICK = 0.002
@@ -99,6 +99,53 @@ class Meter:
         self._due = now + TICK
 
 
+class Holds:
+    """The longest time that the event loop did not look at its sockets, inside a ``with`` block.
+
+    It is processor time of this thread from one look to the next, so neither waiting nor other programs count.  Python's
+    collector is measured apart: what it takes depends on all objects of the program.
+    """
+
+    def __enter__(self) -> Holds:
+        self.longest = self.collector = 0.0
+        self._collected = self._collecting = 0.0
+        gc.callbacks.append(self._collect)
+        self._check = get_hub().loop.check(ref=False)
+        sleep(0.001)  # begins in a turn of its own
+        self._since = thread_time()
+        self._check.start(self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sleep(0.001)
+        self._check.stop()
+        self._check.close()
+        gc.callbacks.remove(self._collect)
+
+    @property
+    def collector_ms(self) -> float:
+        """The longest run of the collector so far, ms."""
+        return self.collector * 1e3
+
+    @property
+    def longest_ms(self) -> float:
+        """The longest one so far, ms."""
+        return self.longest * 1e3
+
+    def _look(self) -> None:
+        now = thread_time()
+        self.longest = max(self.longest, now - self._since - self._collected)
+        self._since, self._collected = now, 0.0
+
+    def _collect(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting = thread_time()
+        else:
+            took = thread_time() - self._collecting
+            self._collected += took
+            self.collector = max(self.collector, took)
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The value that ``share`` of the values do not exceed."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
@@ -106,13 +153,24 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def peak_rss_mb() -> float:
     """The most resident memory this process ever had, MB."""
+    found = _status("VmHWM")
+    if found is None:
+        import resource
+
+        found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found / 1024
+
+
+def rss_mb() -> float:
+    """The resident memory of this process now, MB; the most it ever had where the system does not tell."""
+    found = _status("VmRSS")
+    return peak_rss_mb() if found is None else found / 1024
+
+
+def _status(name: str) -> int | None:
+    """A line of Linux's process status, KB."""
     try:
         with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            return next(int(line.split()[1]) for line in status if line.startswith(f"{name}:"))
+    except (OSError, StopIteration):
+        return None

@@ -19,7 +19,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar, cast
 
+import gevent
 from gevent.util import format_run_info
 
 from grocketmq.client.members import ConsumerMember, Members
@@ -34,6 +36,20 @@ from grocketmq.wire.message_codec import decode_message
 __all__ = ["BrokerRequests"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: JSON of more queues is read and written in the hub's thread pool, so that it does not hold the event loop.
+_QUEUES_AT_ONCE = 100
+#: Bytes of JSON for one queue, at the least.
+_QUEUE_BYTES = 50
+
+
+def _apart(queues: int, work: Callable[[], T]) -> T:
+    """Do work on bytes, apart from the event loop when it is about many queues."""
+    if queues <= _QUEUES_AT_ONCE:
+        return work()
+    return cast(T, gevent.get_hub().threadpool.apply(work))
 
 
 class BrokerRequests:
@@ -74,13 +90,15 @@ class BrokerRequests:
         if consumer is None:
             log.warning("%s resets offsets of group %s, which has no consumer here", address, header.group)
         else:
-            consumer.reset_offsets(bodies.RESET_OFFSET.decode(request.body))
+            queues = len(request.body or b"") // _QUEUE_BYTES
+            consumer.reset_offsets(_apart(queues, lambda: bodies.RESET_OFFSET.decode(request.body)))
 
     def _status(self, request: RemotingCommand, address: str) -> RemotingCommand:
         header = headers.GetConsumerStatusRequestHeader.from_ext(request.ext_fields)
 
         def answer(consumer: ConsumerMember) -> bytes:
-            return bodies.CONSUMER_STATUS.encode(bodies.GetConsumerStatusBody(consumer.offsets(header.topic)), object_keys=True)
+            status = bodies.GetConsumerStatusBody(consumer.offsets(header.topic))
+            return _apart(len(status.message_queue_table), lambda: bodies.CONSUMER_STATUS.encode(status, object_keys=True))
 
         return self._ask(request, header.group, answer)
 
@@ -91,7 +109,7 @@ class BrokerRequests:
             info = consumer.running_info()
             if header.jstack_enable:
                 info = replace(info, jstack="\n".join(format_run_info()))
-            return bodies.RUNNING_INFO.encode(info, object_keys=True)
+            return _apart(len(info.mq_table), lambda: bodies.RUNNING_INFO.encode(info, object_keys=True))
 
         return self._ask(request, header.consumer_group, answer)
 

@@ -1,7 +1,7 @@
 """The route table: which brokers there are, where each topic's queues live, who may be asked for what.
 
 The tables change only in :meth:`RouteTable.update`, :meth:`RouteTable.forget` and :meth:`RouteTable.drop_offline`; none of them
-switches.
+switches while it changes them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from grocketmq.model.route import (
     publish_info,
     subscribe_queues,
 )
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["DEFAULT_TOPIC", "RouteTable", "derived_route"]
 
@@ -38,7 +39,7 @@ class RouteTable:
         self.subscribe: dict[str, tuple[MessageQueue, ...]] = {}
 
     def update(self, topic: str, route: TopicRouteData) -> bool:
-        """Take over a route; never blocks.
+        """Take over a route; blocks at most to let other greenlets run, before it changes anything, for thousands of queues.
 
         :param topic: the topic's name.
         :param route: what a name server said.
@@ -47,11 +48,12 @@ class RouteTable:
         route = route.normalised()
         if self.routes.get(topic) == route:
             return False
+        publish, subscribe = publish_info(topic, route, in_turns), subscribe_queues(topic, route, in_turns)
         self.routes[topic] = route
         for data in route.broker_datas:
             self.broker_addrs[data.broker_name] = dict(data.broker_addrs)
-        self.publish[topic] = publish_info(topic, route)
-        self.subscribe[topic] = subscribe_queues(topic, route)
+        self.publish[topic] = publish
+        self.subscribe[topic] = subscribe
         return True
 
     def forget(self, topic: str) -> None:

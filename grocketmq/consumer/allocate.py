@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from grocketmq.errors import ConfigError
 from grocketmq.hashing import utf16_order
 from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.turns import in_turns
 
 __all__ = [
     "AllocateAveragely",
@@ -46,7 +47,7 @@ class AllocateStrategy(Protocol):
         """What the strategy is called in logs and running info, as Java calls it."""
 
     def allocate(self, client_id: str, queues: Sequence[MessageQueue], client_ids: Sequence[str]) -> list[MessageQueue]:
-        """One member's share; never blocks.
+        """One member's share; blocks at most to let other greenlets run, when there are thousands of queues or members.
 
         :param client_id: the member's own id.
         :param queues: all queues of the topic, sorted.
@@ -135,7 +136,7 @@ class AllocateByMachineRoom:
         """See :meth:`AllocateStrategy.allocate`."""
         if not _is_member(client_id, queues, client_ids):
             return []
-        inside = [queue for queue in queues if _room_of(queue.broker_name) in self._rooms]
+        inside = [queue for queue in in_turns(queues) if _room_of(queue.broker_name) in self._rooms]
         index, members = client_ids.index(client_id), len(client_ids)
         size = len(inside) // members
         leftovers = inside[size * members :]
@@ -191,7 +192,7 @@ class AllocateMachineRoomNearby:
 
 def _by_room(things: Iterable[_T], room_of: Callable[[_T], str]) -> dict[str, list[_T]]:
     rooms: dict[str, list[_T]] = {}
-    for thing in things:
+    for thing in in_turns(things):
         room = room_of(thing)
         if not room:
             raise ConfigError(f"allocation: no machine room is known for {thing!r}")
@@ -224,7 +225,7 @@ class AllocateConsistentHash:
         if not places:
             return []
         share = []
-        for queue in queues:
+        for queue in in_turns(queues):
             at = bisect_left(places, self._hash(_text(queue)))
             if ring[places[at if at < len(places) else 0]] == client_id:
                 share.append(queue)
@@ -237,7 +238,7 @@ class AllocateConsistentHash:
         """
         ring: dict[int, str] = {}
         points: Counter[str] = Counter()
-        for client_id in client_ids:
+        for client_id in in_turns(client_ids):
             first = points[client_id]
             for number in range(first, first + self._virtual_nodes):
                 place = self._hash(f"{client_id}-{number}")

@@ -53,14 +53,14 @@ class Consumption(ABC):
         """Store the offsets of its queues; blocks for calls to brokers."""
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
-        """The offsets reached in a topic's queues; never blocks."""
+        """The offsets reached in a topic's queues; lets other greenlets run when there are many."""
         return {}
 
     def reset_offset(self, queue: MessageQueue, offset: int) -> None:  # noqa: B027
         """Go on at an offset, if it has the queue; blocks for calls to brokers."""
 
     def pull_infos(self) -> dict[MessageQueue, ProcessQueueInfo]:
-        """The queues it pulls, as operators see them; never blocks."""
+        """The queues it pulls, as operators see them; lets other greenlets run when there are many."""
         return {}
 
     def pop_infos(self) -> dict[MessageQueue, PopProcessQueueInfo]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from grocketmq.consumer.config import ConsumerConfig
 from grocketmq.consumer.process_queue import ProcessQueue
@@ -13,6 +13,8 @@ __all__ = ["FlowControl"]
 #: Seconds for each of a consumer's queues; the sum is what Java waits for one, at most.
 PAUSE_A_QUEUE = 0.002
 LONGEST_PAUSE = 0.05
+#: Queues whose messages are added up each time that a queue is asked about.
+_LOOKS = 64
 
 
 class FlowControl:
@@ -27,6 +29,10 @@ class FlowControl:
         self._settings = settings
         self._queues = queues
         self._orderly = orderly
+        #: Sums over all queues, those of the round that is under way, and the queues it has not looked at.
+        self._count = self._size_bytes = 0
+        self._count_so_far = self._size_so_far = 0
+        self._left: Iterator[ProcessQueue] = iter(())
 
     @property
     def pause(self) -> float:
@@ -60,8 +66,28 @@ class FlowControl:
         )
 
     def _all_together_too_much(self) -> bool:
-        settings = self._settings
-        count, size = settings.max_cached_messages, settings.max_cached_bytes
-        return (count is not None and sum(held.count for held in self._queues.values()) > count) or (
-            size is not None and sum(held.size_bytes for held in self._queues.values()) > size
-        )
+        most, most_bytes = self._settings.max_cached_messages, self._settings.max_cached_bytes
+        if most is None and most_bytes is None:
+            return False
+        self._add_up()
+        return (most is not None and self._count > most) or (most_bytes is not None and self._size_bytes > most_bytes)
+
+    def _add_up(self) -> None:
+        """Bring the sums up to date.
+
+        Of many queues only some are looked at each time, so that asking costs the same however many there are; the sums are
+        then those of a short while ago.
+        """
+        if len(self._queues) <= _LOOKS:
+            self._count = sum(held.count for held in self._queues.values())
+            self._size_bytes = sum(held.size_bytes for held in self._queues.values())
+            return
+        for _ in range(_LOOKS):
+            held = next(self._left, None)
+            if held is None:
+                self._count, self._size_bytes = self._count_so_far, self._size_so_far
+                self._count_so_far = self._size_so_far = 0
+                self._left = iter(list(self._queues.values()))
+                return
+            self._count_so_far += held.count
+            self._size_so_far += held.size_bytes

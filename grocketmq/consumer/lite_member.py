@@ -32,6 +32,7 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import MessageModel
 from grocketmq.runtime.gate import FairGate
 from grocketmq.runtime.lifecycle import ServiceState
+from grocketmq.runtime.turns import in_turns
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["LiteMember"]
@@ -65,7 +66,7 @@ class LiteMember(BaseClient):
         default_store = LocalFileOffsetStore if self._broadcasting else RemoteBrokerOffsetStore
         self._store: OffsetStore = self.settings.offset_store or default_store()
         self._process_queues: dict[MessageQueue, ProcessQueue] = {}
-        self._told: dict[str, list[MessageQueue]] = {}
+        self._told: dict[str, set[MessageQueue]] = {}
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
@@ -167,14 +168,16 @@ class LiteMember(BaseClient):
 
     def _tell_changes(self) -> None:
         """Call ``on_rebalance`` for every topic whose queues are others than at the last time."""
-        mine: dict[str, list[MessageQueue]] = {}
-        for queue in sorted(self._process_queues):
-            mine.setdefault(queue.topic, []).append(queue)
+        if self.settings.on_rebalance is None:
+            return
+        mine: dict[str, set[MessageQueue]] = {}
+        for queue in self._process_queues:
+            mine.setdefault(queue.topic, set()).add(queue)
         for topic in sorted(mine.keys() | self._told.keys()):
-            queues = mine.get(topic, [])
-            if queues != self._told.get(topic, []) and self.settings.on_rebalance is not None:
+            queues = mine.get(topic, set())
+            if queues != self._told.get(topic, set()):
                 everyone = list(self._instance.routes.subscribe.get(topic, ()))
-                self._tasks.spawn("on rebalance", self.settings.on_rebalance, topic, everyone, queues)
+                self._tasks.spawn("on rebalance", self.settings.on_rebalance, topic, everyone, sorted(queues))
         self._told = mine
 
     def persist_offsets(self) -> None:
@@ -183,13 +186,14 @@ class LiteMember(BaseClient):
         self._store.persist(list(self._process_queues))
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
-        """The positions committed in a topic's queues that it has at present; never blocks.
+        """The positions committed in a topic's queues that it has at present; lets other greenlets run when there are many.
 
         :param topic: the topic's name.
         """
         self._check_started()
-        committed = {queue: self._store.in_memory(queue) for queue in self._process_queues if queue.topic == topic}
-        return {queue: offset for queue, offset in committed.items() if offset is not None}
+        queues = [queue for queue in in_turns(list(self._process_queues)) if queue.topic == topic]
+        committed = ((queue, self._store.in_memory(queue)) for queue in in_turns(queues))
+        return {queue: offset for queue, offset in committed if offset is not None}
 
     def reset_offsets(self, offsets: Mapping[MessageQueue, int]) -> None:
         """Go on at these offsets, and store them; queues it does not have are passed over.  Blocks for calls to brokers.
@@ -205,11 +209,13 @@ class LiteMember(BaseClient):
         self.persist_offsets()
 
     def running_info(self) -> ConsumerRunningInfo:
-        """Its state as operators see it: settings, subscriptions, queues, rates.  Never blocks."""
+        """Its state as operators see it: settings, subscriptions, queues, rates.  Lets other greenlets run when it has many
+        queues."""
         self._check_started()
         properties = client_properties(self.config, self.settings, ConsumeType.ACTIVELY, self._started_at)
         queues = {
-            queue: process_queue_info(held, self._store.in_memory(queue) or 0) for queue, held in self._process_queues.items()
+            queue: process_queue_info(held, self._store.in_memory(queue) or 0)
+            for queue, held in in_turns(list(self._process_queues.items()))
         }
         rates = self._stats.rates(monotonic())
         status = {topic: topic_status(rates.get(topic, TopicRates())) for topic in self._subscriptions.topics()}

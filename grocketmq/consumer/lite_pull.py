@@ -22,6 +22,7 @@ from grocketmq.model.subscription import ALL, Sql
 from grocketmq.model.validators import check_topic
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.lifecycle import ServiceState
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["LitePullConsumer"]
 
@@ -135,7 +136,7 @@ class LitePullConsumer(LiteMember):
         return sorted(assigned.queue for assigned in self._queues if not assigned.held.dropped)
 
     def stats(self) -> ConsumerStats:
-        """What it has done, at what rates, and what it has left to do; never blocks."""
+        """What it has done, at what rates, and what it has left to do; lets other greenlets run when it has many queues."""
         return self._stats.snapshot(monotonic(), self._process_queues)
 
     # -- getting messages ----------------------------------------------------------------------------------------------------
@@ -266,12 +267,16 @@ class LitePullConsumer(LiteMember):
             self._queues.resume(assigned)
 
     def _note_positions(self) -> list[tuple[AssignedQueue, int]]:
-        """Bring the positions into the store's memory: the queues whose position is not surely stored, and the position."""
+        """Bring the positions into the store's memory: the queues whose position is not surely stored, and the position.
+
+        They are those of one moment; to note them may take longer when there are many.
+        """
         moved = []
-        for assigned in self._queues:
-            if not assigned.held.dropped and assigned.position != assigned.committed:
-                self._store.update(assigned.queue, assigned.position, increase_only=False)
-                moved.append((assigned, assigned.position))
+        positions = [(assigned, assigned.position) for assigned in self._queues]
+        for assigned, position in in_turns(positions):
+            if not assigned.held.dropped and position != assigned.committed:
+                self._store.update(assigned.queue, position, increase_only=False)
+                moved.append((assigned, position))
         return moved
 
     def _own(self, queue: MessageQueue) -> AssignedQueue:

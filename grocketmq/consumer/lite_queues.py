@@ -6,6 +6,7 @@ Source: Apache RocketMQ 5.3.3, module client, classes ``AssignedMessageQueue``, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from time import monotonic
 
 import gevent
@@ -22,6 +23,9 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.runtime.deadline import Deadline
 
 __all__ = ["AssignedQueue", "AssignedQueues"]
+
+#: Queues that are woken at once; each lets in so many again.
+_LET_IN = 16
 
 
 class AssignedQueue:
@@ -70,7 +74,8 @@ class AssignedQueues:
         self._queues: dict[MessageQueue, AssignedQueue] = {}
         self._flow_control = FlowControl(settings, process_queues)
         self._line: Queue[AssignedQueue | None] = Queue()
-        self._crowded = False
+        #: Those that were not pulled because all queues together had too much, in the order in which they asked.
+        self._crowd: dict[AssignedQueue, None] = {}
 
     def __iter__(self) -> Iterator[AssignedQueue]:
         return iter(list(self._queues.values()))
@@ -92,6 +97,7 @@ class AssignedQueues:
         """
         assigned = self._queues.pop(queue, None)
         if assigned is not None:
+            self._crowd.pop(assigned, None)
             self._clear(assigned)
         return assigned
 
@@ -106,8 +112,10 @@ class AssignedQueues:
         if (self._most is not None and self.count > self._most) or (
             self._most_bytes is not None and self.size_bytes > self._most_bytes
         ):
-            self._crowded = True
+            self._crowd[assigned] = None
             return False
+        self._crowd.pop(assigned, None)
+        self._let_in()
         return not self._flow_control.fills(assigned.held)
 
     def put(self, assigned: AssignedQueue, messages: list[MessageExt], max_offset: int) -> None:
@@ -185,12 +193,13 @@ class AssignedQueues:
         self._let_in()
 
     def _let_in(self) -> None:
-        """After all queues together had too much, have them pulled again; only below the half, so as to wake them rarely."""
+        """After all queues together had too much, have some pulled again, which then let in further ones; only below the half,
+        so as to wake them rarely."""
         if (
-            self._crowded
+            self._crowd
             and (self._most is None or self.count <= self._most // 2)
             and (self._most_bytes is None or self.size_bytes <= self._most_bytes // 2)
         ):
-            self._crowded = False
-            for assigned in self._queues.values():
+            for assigned in list(islice(self._crowd, _LET_IN)):
+                del self._crowd[assigned]
                 assigned.wake.set()

@@ -16,6 +16,7 @@ from gevent.lock import RLock
 from grocketmq.client.instance import ClientInstance
 from grocketmq.errors import ConfigError, RemoteProtocolError
 from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.turns import in_turns
 from grocketmq.wire.offset_file import BACKUP_SUFFIX, encode_offsets, merge_offsets, offsets_path, read_offsets
 
 __all__ = ["LocalFileOffsetStore"]
@@ -115,9 +116,10 @@ class LocalFileOffsetStore:
 
     def _write(self, queues: Iterable[MessageQueue]) -> None:
         with self._writing:
-            merged = merge_offsets(self._on_disk, self._offsets, set(queues))
+            moved = [queue for queue in in_turns(queues) if self._offsets.get(queue) != self._on_disk.get(queue)]
+            merged = merge_offsets(self._on_disk, self._offsets, moved)
             if merged != self._on_disk:
-                gevent.get_hub().threadpool.apply(_write, (self._path, encode_offsets(merged)))
+                gevent.get_hub().threadpool.apply(_write, (self._path, merged))
                 self._failing = False
                 self._on_disk = merged
 
@@ -136,8 +138,9 @@ def _bytes(path: Path) -> bytes | None:
         return None
 
 
-def _write(path: Path, text: bytes) -> None:
+def _write(path: Path, offsets: dict[MessageQueue, int]) -> None:
     """Old text to the backup, new text in its place; at every moment one of the two files is whole."""
+    text = encode_offsets(offsets)
     path.parent.mkdir(parents=True, exist_ok=True)
     old = _bytes(path)
     if old is not None:

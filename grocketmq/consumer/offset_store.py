@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from time import monotonic
 from typing import Protocol
 
 from grocketmq.client.instance import ClientInstance
 from grocketmq.errors import GRocketMQError, QueryNotFoundError
 from grocketmq.model.route import MessageQueue
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["OffsetStore", "RemoteBrokerOffsetStore"]
 
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds to find the broker of a queue whose offset is read or stored.
 _FIND_TIMEOUT = 3.0
+#: Seconds after which an offset that did not move is stored again all the same: a broker that crashed may have lost it.
+STORE_AGAIN = 60.0
 
 
 class OffsetStore(Protocol):
@@ -57,17 +61,25 @@ class OffsetStore(Protocol):
 
 
 class _Offset:
-    __slots__ = ("frozen", "value")
+    __slots__ = ("frozen", "stored", "stored_at", "value")
 
     def __init__(self, value: int) -> None:
         self.value = value
         self.frozen = False
+        #: What the broker took last, and when.
+        self.stored: int | None = None
+        self.stored_at = 0.0
+
+    def due(self) -> bool:
+        """Whether the broker does not have it, or might have lost it since."""
+        return self.value != self.stored or monotonic() - self.stored_at > STORE_AGAIN
 
 
 class RemoteBrokerOffsetStore:
     """Offsets kept by the brokers, for groups whose members share the messages.
 
-    Unlike Java's, it waits for the broker's answer when it stores, so a refusal is seen.
+    Unlike Java's, it waits for the broker's answer when it stores, so a refusal is seen; offsets that did not move are stored
+    once a minute only.
     """
 
     def __init__(self) -> None:
@@ -112,11 +124,11 @@ class RemoteBrokerOffsetStore:
     def persist(self, queues: Iterable[MessageQueue]) -> None:
         """See :class:`OffsetStore`; blocks at most 5 s a queue."""
         wanted = set(queues)
-        for queue in list(self._offsets):
-            if queue in wanted:
-                self.persist_one(queue)
-            else:
+        for queue, offset in in_turns(list(self._offsets.items())):
+            if queue not in wanted:
                 self.remove(queue)
+            elif offset.due():
+                self.persist_one(queue)
 
     def persist_one(self, queue: MessageQueue) -> bool:
         """See :class:`OffsetStore`; blocks at most 5 s."""
@@ -154,7 +166,9 @@ class RemoteBrokerOffsetStore:
     def _store(self, queue: MessageQueue) -> None:
         offset = self._offsets.get(queue)
         if offset is not None:
-            self._instance.api.update_offset(self._address(queue), self._group, queue, offset.value, oneway=False)
+            value = offset.value
+            self._instance.api.update_offset(self._address(queue), self._group, queue, value, oneway=False)
+            offset.stored, offset.stored_at = value, monotonic()
             self._refused.discard(queue)
 
     def _address(self, queue: MessageQueue) -> str:

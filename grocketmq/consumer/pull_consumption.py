@@ -33,6 +33,7 @@ from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import MessageModel
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.turns import in_turns
 from grocketmq.wire.bodies import ProcessQueueInfo
 
 __all__ = ["PullConsumption"]
@@ -127,8 +128,9 @@ class PullConsumption(Consumption):
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
-        reached = {queue: self._store.in_memory(queue) for queue in self._process_queues if queue.topic == topic}
-        return {queue: offset for queue, offset in reached.items() if offset is not None}
+        queues = [queue for queue in in_turns(list(self._process_queues)) if queue.topic == topic]
+        reached = ((queue, self._store.in_memory(queue)) for queue in in_turns(queues))
+        return {queue: offset for queue, offset in reached if offset is not None}
 
     def reset_offset(self, queue: MessageQueue, offset: int) -> None:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
@@ -138,7 +140,8 @@ class PullConsumption(Consumption):
     def pull_infos(self) -> dict[MessageQueue, ProcessQueueInfo]:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
         return {
-            queue: process_queue_info(held, self._store.in_memory(queue) or 0) for queue, held in self._process_queues.items()
+            queue: process_queue_info(held, self._store.in_memory(queue) or 0)
+            for queue, held in in_turns(list(self._process_queues.items()))
         }
 
     def stop(self, deadline: Deadline) -> None:
@@ -153,7 +156,8 @@ class PullConsumption(Consumption):
             self._locks.unlock(list(self._process_queues))
 
     def _clean_expired(self) -> None:
-        self._consuming.clean_expired(self._process_queues)
+        for queue, held in in_turns(list(self._process_queues.items())):
+            self._consuming.clean_expired({queue: held})
 
     def _renew_locks(self) -> float | None:
         """Renew; come back soon while some queue is not locked."""

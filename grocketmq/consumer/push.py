@@ -168,7 +168,7 @@ class PushConsumer(BaseClient):
         self._parts.fetching.paused = False
 
     def stats(self) -> ConsumerStats:
-        """What it has done, at what rates, and what it has left to do; never blocks."""
+        """What it has done, at what rates, and what it has left to do; lets other greenlets run when it has many queues."""
         return self._stats.snapshot(monotonic(), self._consumption.held() if self._consumption is not None else {})
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ class PushConsumer(BaseClient):
         return sorted(queue for queue, held in self._parts.held().items() if not held.dropped)
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
-        """The offsets reached in a topic's queues that it has at present; never blocks.
+        """The offsets reached in a topic's queues that it has at present; lets other greenlets run when there are many.
 
         :param topic: the topic's name.
         """
@@ -271,7 +271,8 @@ class PushConsumer(BaseClient):
             parts.reset_offset(queue, offset)
 
     def running_info(self) -> ConsumerRunningInfo:
-        """Its state as operators see it: settings, subscriptions, queues, rates.  Never blocks."""
+        """Its state as operators see it: settings, subscriptions, queues, rates.  Lets other greenlets run when it has many
+        queues."""
         parts = self._parts
         properties = client_properties(self.config, self.settings, ConsumeType.PASSIVELY, self._started_at)
         properties.update(

@@ -17,6 +17,7 @@ from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.errors import GRocketMQError
 from grocketmq.model.route import MessageQueue
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["LOCK_INTERVAL", "QueueLocks"]
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 LOCK_INTERVAL = 20.0
 FIRST_LOCK = 1.0
 _FIND_TIMEOUT = 3.0
+#: Queues in one request; the JSON of more would hold the event loop.
+_MOST_AT_ONCE = 200
 
 
 class QueueLocks:
@@ -57,7 +60,8 @@ class QueueLocks:
         :param queues: the consumer's.
         :param regained: told of a queue whose lock was lost for a while: another member may have worked on it.
         """
-        mine = [queue for queue, held in queues.items() if not held.dropped]  # others are about to be let go of
+        # Those that were dropped are about to be let go of.
+        mine = [queue for queue, held in in_turns(list(queues.items())) if not held.dropped]
         for address, names in self._by_master(mine):
             try:
                 locked = self._instance.api.lock_queues(address, self._group, self._instance.client_id, names)
@@ -85,9 +89,14 @@ class QueueLocks:
                 log.info("%d locks at %s not given back, they end within a minute: %s", len(names), address, error)
 
     def _by_master(self, queues: Iterable[MessageQueue]) -> list[tuple[str, list[MessageQueue]]]:
+        """Masters, each with some of its queues; a master of many comes again."""
         grouped: dict[str, list[MessageQueue]] = {}
-        for queue in queues:
+        for queue in in_turns(queues):
             address = self._instance.routes.master(queue.broker_name)
             if address is not None:
                 grouped.setdefault(address, []).append(queue)
-        return list(grouped.items())
+        return [
+            (address, names[start : start + _MOST_AT_ONCE])
+            for address, names in grouped.items()
+            for start in range(0, len(names), _MOST_AT_ONCE)
+        ]

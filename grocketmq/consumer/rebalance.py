@@ -23,6 +23,7 @@ from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.errors import GRocketMQError
 from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["Rebalance"]
 
@@ -32,6 +33,8 @@ _FOR_RETRY_TOPICS = AllocateAveragely()
 
 #: Seconds before the first pull of a queue that another member may hold at this moment, so that it can let go of it.
 HAND_OVER_PAUSE = 0.5
+#: Seconds of asking for first pulls before other greenlets run: each costs more again when it is made.
+_PULLS_BUDGET = 0.00005
 
 
 class Rebalance:
@@ -93,7 +96,7 @@ class Rebalance:
             for topic in self._subscriptions.topics():
                 balanced &= self._topic(topic)
             topics = set(self._subscriptions.topics())
-            self._give_back([queue for queue in self.process_queues if queue.topic not in topics])
+            self._give_back([queue for queue in in_turns(list(self.process_queues)) if queue.topic not in topics])
         return balanced
 
     def move(self, queue: MessageQueue, offset: int) -> None:
@@ -158,7 +161,7 @@ class Rebalance:
             log.exception("strategy %s failed for topic %s; all queues stay as they are", strategy.name, topic)
             return False
         alone = len(client_ids) == 1
-        return self._take(topic, list(dict.fromkeys(mine)), 0.0 if alone else HAND_OVER_PAUSE)
+        return self._take(topic, list(dict.fromkeys(in_turns(mine))), 0.0 if alone else HAND_OVER_PAUSE)
 
     def _client_ids(self, topic: str) -> list[str] | None:
         """The group's members, from any broker of the topic; None when no broker tells, which changes nothing."""
@@ -180,9 +183,9 @@ class Rebalance:
     def _take(self, topic: str, mine: list[MessageQueue], pause: float) -> bool:
         """Give back first, then take what is new."""
         now = monotonic()
-        share = set(mine)
+        share = set(in_turns(mine))
         gone = []
-        for queue, process_queue in self.process_queues.items():
+        for queue, process_queue in in_turns(list(self.process_queues.items())):
             if queue.topic == topic:
                 if queue not in share:
                     self._moved.discard(queue)
@@ -193,14 +196,14 @@ class Rebalance:
                     log.error("%s was not pulled for %.0f s and is built anew", queue, now - process_queue.last_pull)
                     gone.append(queue)
         balanced = self._give_back(gone)
-        requests = self._new_requests([queue for queue in mine if queue not in self.process_queues])
+        requests = self._new_requests([queue for queue in in_turns(mine) if queue not in self.process_queues])
         if gone or requests:
             log.info("group %s has %d queues of %s now", self._group, len(share), topic)
             self._subscriptions.renew(topic)
             self._instance.heartbeat_now()
-        for request in requests:
+        for request in in_turns(requests, _PULLS_BUDGET):
             self._pull(request, pause)
-        return balanced and all(queue in self.process_queues for queue in mine)
+        return balanced and all(queue in self.process_queues for queue in in_turns(mine))
 
     def _new_requests(self, queues: list[MessageQueue]) -> list[PullRequest]:
         requests = []
@@ -231,7 +234,7 @@ class Rebalance:
 
         :returns: whether all were let go of.
         """
-        for queue in queues:
+        for queue in in_turns(queues):
             self.process_queues[queue].dropped = True
         done = True
         for queue in queues:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["ConsumerStats", "Held", "StatsRecorder", "TopicCounts", "TopicRates"]
 
@@ -140,7 +141,7 @@ class Held(Protocol):
 
 
 class StatsRecorder:
-    """Counts; nothing here switches."""
+    """Counts; only a snapshot may switch."""
 
     def __init__(self) -> None:
         self.flow_controlled = 0
@@ -166,20 +167,19 @@ class StatsRecorder:
         return {topic: self._rate(topic, counts, now) for topic, counts in self._topics.items()}
 
     def snapshot(self, now: float, queues: Mapping[MessageQueue, Held]) -> ConsumerStats:
-        """Everything at this moment.
+        """Everything at this moment, as far as other greenlets that run when there are many queues allow.
 
         :param now: monotonic seconds.
         :param queues: the consumer's queues.
         """
-        return ConsumerStats(
-            self._copy(),
-            self.rates(now),
-            self.flow_controlled,
-            sum(held.count for held in queues.values()),
-            sum(held.size_bytes for held in queues.values()),
+        count = size_bytes = 0
+        lag: dict[MessageQueue, int] = {}
+        for queue, held in in_turns(list(queues.items())):
+            count += held.count
+            size_bytes += held.size_bytes
             # ``accumulated`` counts from the last message pulled to one past the queue's last.
-            {queue: max(0, held.accumulated - 1) + held.count for queue, held in queues.items()},
-        )
+            lag[queue] = max(0, held.accumulated - 1) + held.count
+        return ConsumerStats(self._copy(), self.rates(now), self.flow_controlled, count, size_bytes, lag)
 
     def _copy(self) -> dict[str, TopicCounts]:
         return {topic: replace(counts) for topic, counts in self._topics.items()}

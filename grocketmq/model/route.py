@@ -7,7 +7,7 @@ twin).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import total_ordering
 
@@ -165,7 +165,11 @@ class TopicPublishInfo:
     order_topic: bool = False
 
 
-def publish_info(topic: str, route: TopicRouteData) -> TopicPublishInfo:
+#: Goes through many things as they are; a caller may let other greenlets run meanwhile.
+Pace = Callable[[Iterable[MessageQueue]], Iterable[MessageQueue]]
+
+
+def publish_info(topic: str, route: TopicRouteData, pace: Pace = iter) -> TopicPublishInfo:
     """The queues a producer may send to; never blocks.
 
     With an order configuration (``broker:count;broker:count``) its queues in its order; else those of every writable broker
@@ -173,22 +177,26 @@ def publish_info(topic: str, route: TopicRouteData) -> TopicPublishInfo:
 
     :param topic: the topic's name.
     :param route: its route.
+    :param pace: goes through the queues.
     """
     if route.order_topic_conf:
         pairs = [entry.split(":") for entry in route.order_topic_conf.split(";") if ":" in entry]
-        ordered = tuple(MessageQueue(topic, name, i) for name, count in pairs for i in range(int(count)))
-        return TopicPublishInfo(topic, ordered, order_topic=True)
+        ordered = (MessageQueue(topic, name, i) for name, count in pairs for i in range(int(count)))
+        return TopicPublishInfo(topic, tuple(pace(ordered)), order_topic=True)
     masters = {data.broker_name for data in route.broker_datas if data.master}
     writable = [data for data in route.normalised().queue_datas if data.writable and data.broker_name in masters]
     queues = (MessageQueue(topic, data.broker_name, i) for data in writable for i in range(data.write_queue_nums))
-    return TopicPublishInfo(topic, tuple(queues))
+    return TopicPublishInfo(topic, tuple(pace(queues)))
 
 
-def subscribe_queues(topic: str, route: TopicRouteData) -> tuple[MessageQueue, ...]:
+def subscribe_queues(topic: str, route: TopicRouteData, pace: Pace = iter) -> tuple[MessageQueue, ...]:
     """All queues a consumer may pull from, sorted; a broker needs no master for that.  Never blocks.
 
     :param topic: the topic's name.
     :param route: its route.
+    :param pace: goes through the queues.
     """
-    readable = (data for data in route.queue_datas if data.readable)
-    return tuple(sorted(MessageQueue(topic, data.broker_name, i) for data in readable for i in range(data.read_queue_nums)))
+    readable = [data for data in route.normalised().queue_datas if data.readable]
+    queues = tuple(pace(MessageQueue(topic, data.broker_name, i) for data in readable for i in range(data.read_queue_nums)))
+    repeated = len({data.broker_name for data in readable}) < len(readable)
+    return tuple(sorted(queues)) if repeated else queues  # of brokers that differ they are sorted as they are made

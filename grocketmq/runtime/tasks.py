@@ -18,6 +18,7 @@ from gevent.pool import Group
 
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["PeriodicTask", "TaskGroup"]
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 HEALTHY = 60.0
 #: Seconds that tasks get to end after they were told to.
 KILL_TIMEOUT = 5.0
+#: Seconds of asking greenlets to end before they get to do it.
+_KILLS_BUDGET = 0.0001
 
 
 class TaskGroup:
@@ -116,7 +119,11 @@ class TaskGroup:
     def kill(self) -> None:
         """End every task but the one that calls, and wait until they have ended; at most 5 s for one that refuses."""
         self.stop_periodic()
-        gevent.killall(self._others(), timeout=KILL_TIMEOUT)
+        others = self._others()
+        for greenlet in in_turns(others, _KILLS_BUDGET):
+            greenlet.kill(block=False)
+        gevent.joinall([greenlet for greenlet in others if not greenlet.dead], timeout=KILL_TIMEOUT)
+        gevent.sleep(0)  # those that have ended leave the group
         for greenlet in self._others():
             log.error("%s does not end; it swallows what should end it", greenlet.name)
 

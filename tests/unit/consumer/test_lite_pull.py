@@ -213,9 +213,28 @@ def test_all_queues_are_woken_when_the_cache_is_half_empty() -> None:
     second.wake.clear()
     take(queues)
     assert not second.wake.is_set(), "there is a little room, for the one that was polled"
-    assert queues.has_room(second)
     take(queues)
     assert second.wake.is_set()
+
+
+def test_of_many_queues_that_wait_for_room_some_are_woken_and_wake_the_others() -> None:
+    queues = new_queues(max_cached_messages=20)
+    full = queues.add(request(QUEUES[0]))
+    waiting = [queues.add(request(MessageQueue("T", "b", number))) for number in range(100)]
+    put(queues, full, *range(30))
+    for one in waiting:
+        assert not queues.has_room(one)
+        one.wake.clear()
+    queues.remove(waiting[0].queue)
+    while queues.count:
+        take(queues)
+    woken = [one for one in waiting if one.wake.is_set()]
+    assert woken
+    assert woken[0] is waiting[1]
+    assert len(woken) < 99
+    for one in waiting[1:]:  # each looks once it is woken
+        assert one.wake.is_set()
+        assert queues.has_room(one)
 
 
 @pytest.mark.parametrize("name", ["auto_commit_interval", "pull_batch_size", "max_cached_messages"])

@@ -101,5 +101,32 @@ def test_a_refusal_is_logged_once_and_met_again(caplog: pytest.LogCaptureFixture
     api.answers["update_offset"] = None
     store.persist([QUEUE, OTHER])
     api.answers["update_offset"] = ConnectError("refused")
+    store.update(QUEUE, 7, increase_only=True)
+    store.update(OTHER, 7, increase_only=True)
     store.persist([QUEUE, OTHER])
     assert len(caplog.records) == 4
+
+
+def test_an_offset_that_did_not_move_is_stored_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("grocketmq.consumer.offset_store.monotonic", lambda: now[0])
+    store, api = store_with()
+    store.update(QUEUE, 5, increase_only=True)
+    for now[0] in (1.0, 6.0, 11.0):
+        store.persist([QUEUE])
+    assert written(api) == [(QUEUE, 5)]
+    store.update(QUEUE, 6, increase_only=True)
+    store.persist([QUEUE])
+    now[0] = 70.0
+    store.persist([QUEUE])
+    now[0] = 131.0
+    store.persist([QUEUE])
+    assert written(api) == [(QUEUE, 5), (QUEUE, 6), (QUEUE, 6)]
+
+
+def test_an_offset_that_moves_while_it_is_stored_is_stored_again() -> None:
+    store, api = store_with(update_offset=lambda *_: store.update(QUEUE, 9, increase_only=True))
+    store.update(QUEUE, 5, increase_only=True)
+    store.persist([QUEUE])
+    store.persist([QUEUE])
+    assert written(api) == [(QUEUE, 5), (QUEUE, 9)]

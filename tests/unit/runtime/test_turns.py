@@ -1,0 +1,59 @@
+"""Long loops let others run."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import gevent
+import pytest
+from gevent import socket
+
+from grocketmq.runtime.turns import in_turns
+
+
+def busy(seconds: float) -> None:
+    end = perf_counter() + seconds
+    while perf_counter() < end:
+        pass
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 1000])
+def test_nothing_is_left_out(count: int) -> None:
+    assert list(in_turns(range(count), budget=0.0)) == list(range(count))
+
+
+def test_sockets_are_looked_at_during_a_long_loop() -> None:
+    """Given a byte that waits in a socket, when a loop takes 100 ms, then the byte is read long before its end."""
+    here, there = socket.socketpair()
+    done: list[int] = []
+    seen: list[int] = []
+
+    def read() -> None:
+        there.recv(1)
+        seen.append(len(done))
+
+    reader = gevent.spawn(read)
+    gevent.sleep(0)
+    here.send(b"x")
+    for number in in_turns(range(1000)):
+        busy(0.0001)
+        done.append(number)
+    reader.join(1)
+    here.close()
+    there.close()
+    assert seen[0] < 300
+
+
+def test_a_short_loop_does_not_switch() -> None:
+    others: list[int] = []
+    other = gevent.spawn(others.append, 1)
+    assert len(list(in_turns(range(1000), budget=60.0))) == 1000
+    assert others == []
+    other.join()
+
+
+def test_a_loop_can_be_broken_off() -> None:
+    greenlet = gevent.spawn(lambda: [busy(0.001) for _ in in_turns(range(1_000_000))])
+    gevent.sleep(0.01)
+    greenlet.kill(timeout=1)
+    assert greenlet.dead
