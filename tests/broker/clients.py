@@ -160,18 +160,22 @@ class Member:
     """A consumer of a group in a process of its own, which can be killed; it collects what its listener got.
 
     Blocks until its consumer has started.
+
+    :param kind: ``concurrent``, ``orderly`` or ``pop``.
     """
 
-    def __init__(self, cluster: RealCluster, group: str, topic: str) -> None:
+    def __init__(self, cluster: RealCluster, group: str, topic: str, kind: str = "concurrent") -> None:
         self.bodies: list[bytes] = []
+        #: When each came, seconds of the system's monotonic clock.
+        self.times: list[float] = []
         self._queues: set[tuple[str, str, int]] = set()
         self._started = False
         stdout, child_stdout = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.broker.member", cluster.namesrv, group, topic],
+                [sys.executable, "-m", "tests.broker.member", cluster.namesrv, group, topic, kind],
                 cwd=ROOT,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=child_stdout,
             )
         finally:
@@ -191,9 +195,18 @@ class Member:
         """The queues it has now, as ``JavaConsumer.assigned`` tells them."""
         return set() if self._process.poll() is not None else self._queues
 
+    def leave(self) -> None:
+        """Have it leave the group in order."""
+        self._wait_for_the_end()
+
     def kill(self) -> None:
         """``kill -9``; whatever its listener got is in ``bodies`` all the same."""
         self._process.kill()
+        self._wait_for_the_end()
+
+    def _wait_for_the_end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         wait_for(lambda: self._process.poll() is not None, ARRIVAL, "the member has ended")
         self._reader.join(ARRIVAL)
         self._lines.close()
@@ -203,6 +216,7 @@ class Member:
             told = json.loads(line)
             if "body" in told:
                 self.bodies.append(b64decode(told["body"]))
+                self.times.append(told["at"])
             else:
                 self._started = True
                 self._queues = {tuple(queue) for queue in told["queues"]}

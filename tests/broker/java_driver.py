@@ -241,6 +241,7 @@ class JavaDriver:
         orderly: bool = False,
         broadcasting: bool = False,
         pop: bool = False,
+        consistent_hash: bool = False,
         consume_from: Literal["first", "last", "timestamp"] = "first",
         timestamp: str | None = None,
         threads: int | None = None,
@@ -253,6 +254,7 @@ class JavaDriver:
 
         :param sql: SQL92 filter instead of the tag ``expression``.
         :param pop: let brokers share the queues out; whether by popping, their request mode for group and topic says.
+        :param consistent_hash: share the queues out by consistent hashing instead of averaging.
         :param timestamp: ``yyyyMMddHHmmss`` for ``consume_from="timestamp"``.
         :param fail_times: the listener fails a message until it was reconsumed this often.
         :param pause: seconds the listener takes per call.
@@ -270,6 +272,7 @@ class JavaDriver:
             orderly=orderly,
             broadcasting=broadcasting,
             pop=pop,
+            consistent_hash=consistent_hash,
             consume_from="CONSUME_FROM_TIMESTAMP"
             if consume_from == "timestamp"
             else f"CONSUME_FROM_{consume_from.upper()}_OFFSET",
@@ -280,6 +283,14 @@ class JavaDriver:
             fail_times=fail_times,
             pause_ms=round(pause * 1000),
         )
+        return consumer
+
+    def poll(self, group: str, topic: str) -> JavaConsumer:
+        """Start a lite pull consumer at the first offset, which polls on and on and commits by itself; its ``assigned`` cannot
+        be asked."""
+        handle = f"poller-{next(self._ids)}"
+        consumer = self._consumers[handle] = JavaConsumer(self, handle)
+        self.call("poll", START_TIMEOUT, consumer=handle, group=group, topic=topic)
         return consumer
 
     def _read(self) -> None:

@@ -15,12 +15,14 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueConsistentHash;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.selector.SelectMessageQueueByHash;
@@ -46,12 +48,14 @@ public class Driver {
     private final Map<String, Command> commands = new HashMap<>();
     private final Map<String, DefaultMQProducer> producers = new HashMap<>();
     private final Map<String, DefaultMQPushConsumer> consumers = new ConcurrentHashMap<>();
+    private final Map<String, DefaultLitePullConsumer> pollers = new ConcurrentHashMap<>();
 
     private Driver(String namesrv, PrintStream out) {
         this.namesrv = namesrv;
         this.out = out;
         commands.put("send", this::send);
         commands.put("consume", this::consume);
+        commands.put("poll", this::poll);
         commands.put("stop", this::stop);
         commands.put("assigned", this::assigned);
     }
@@ -199,6 +203,9 @@ public class Driver {
             // Releases before 5 do not have it.
             DefaultMQPushConsumer.class.getMethod("setClientRebalance", boolean.class).invoke(consumer, false);
         }
+        if (arguments.getBooleanValue("consistent_hash")) {
+            consumer.setAllocateMessageQueueStrategy(new AllocateMessageQueueConsistentHash());
+        }
         if (arguments.containsKey("threads")) {
             consumer.setConsumeThreadMin(arguments.getIntValue("threads"));
             consumer.setConsumeThreadMax(arguments.getIntValue("threads"));
@@ -217,6 +224,25 @@ public class Driver {
         register(consumer, handle, arguments);
         consumer.start();
         consumers.put(handle, consumer);
+        return handle;
+    }
+
+    private Object poll(JSONObject arguments) throws Exception {
+        String handle = arguments.getString("consumer");
+        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(arguments.getString("group"));
+        consumer.setNamesrvAddr(namesrv);
+        consumer.setInstanceName("driver-" + handle);
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.subscribe(arguments.getString("topic"), "*");
+        consumer.start();
+        pollers.put(handle, consumer);
+        Thread thread = new Thread(() -> {
+            while (pollers.containsKey(handle)) {
+                take(handle, consumer.poll(200), 0, 0);
+            }
+        });
+        thread.setDaemon(true);
+        thread.start();
         return handle;
     }
 
@@ -291,7 +317,11 @@ public class Driver {
         if (consumer != null) {
             consumer.shutdown();
         }
-        return consumer != null;
+        DefaultLitePullConsumer poller = pollers.remove(arguments.getString("consumer"));
+        if (poller != null) {
+            poller.shutdown();
+        }
+        return consumer != null || poller != null;
     }
 
     private Object assigned(JSONObject arguments) {
