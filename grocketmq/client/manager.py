@@ -66,6 +66,11 @@ class MQClientManager(Lifecycle):
         for member in [*self._producers, *self._consumers]:
             member.start()
 
+    def _abort_start(self) -> None:
+        """When one fails, those before it are stopped too; all may be started again."""
+        for member in [*reversed(self._consumers), *reversed(self._producers)]:
+            member.undo_start()
+
     def _shutdown(self, timeout: float) -> None:
         """Consumers first: what their listeners still send must find its producer running."""
         for member in [*reversed(self._consumers), *reversed(self._producers)]:

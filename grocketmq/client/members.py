@@ -34,6 +34,9 @@ class Member(Protocol):
     def start(self) -> None:
         """Start it."""
 
+    def undo_start(self) -> None:
+        """Stop it if it runs, so that it may be started again."""
+
     def shutdown(self, timeout: float = 10.0) -> None:
         """Stop it."""
 

@@ -90,12 +90,23 @@ class Lifecycle:
             try:
                 self._start()
             except BaseException:
-                try:
-                    self._shutdown(0.0)
-                finally:
-                    self._state = self._before
+                self._undo_start()
                 raise
             self._state = ServiceState.RUNNING
+
+    def undo_start(self) -> None:
+        """Take a start back, for those who start several as one: stops what runs, which may then be started again."""
+        with self._turn:
+            if self.state is ServiceState.RUNNING:
+                self._state = ServiceState.STOPPING
+                self._undo_start()
+
+    def _undo_start(self) -> None:
+        try:
+            self._abort_start()
+        finally:
+            self._renew()
+            self._state = self._before
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """Stop; blocks its greenlet until everything has ended, and does nothing when it is stopped already.
@@ -114,13 +125,17 @@ class Lifecycle:
             self._state = ServiceState.STOPPED
 
     def _start(self) -> None:
-        """Bring it up; on an error ``_shutdown`` is called and must cope with half a start."""
+        """Bring it up; on an error ``_abort_start`` follows."""
+
+    def _abort_start(self) -> None:
+        """Bring down what a start that failed has brought up; ``_shutdown`` must cope with that, or this be written too."""
+        self._shutdown(0.0)
 
     def _shutdown(self, timeout: float) -> None:
         """Bring it down within about ``timeout`` seconds; must cope with having been broken off before."""
 
     def _renew(self) -> None:
-        """In a forked child, before it is started there: make anew what belongs to one process, such as task groups."""
+        """Make anew what belongs to one start in one process, such as task groups, before the next."""
 
     def abandon(self) -> None:
         """In a forked child: what was started is the parent's; see :class:`~grocketmq.runtime.forks.Inherited`."""

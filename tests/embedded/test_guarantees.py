@@ -15,6 +15,7 @@ from grocketmq import (
     ConsumeOrderlyStatus,
     Message,
     MessageQueue,
+    MQClientManager,
     Producer,
     PullConsumer,
     PushConsumer,
@@ -170,3 +171,25 @@ def test_a_shutdown_that_was_broken_off_can_be_finished(cluster: EmbeddedCluster
     go_on.set()
     consumer.shutdown()
     assert members(cluster, "g") == 0
+
+
+def test_clients_of_a_manager_whose_start_failed_can_be_started(cluster: EmbeddedCluster) -> None:
+    """Given a manager with a consumer that lacks its listener, when it has got one, then the manager starts them all."""
+    got: list[bytes] = []
+    manager = MQClientManager(namesrv=cluster.namesrv)
+    producer = Producer("senders", namesrv=cluster.namesrv)
+    ready = PushConsumer("ready", namesrv=cluster.namesrv, consume_from=FIRST)
+    late = PushConsumer("late", namesrv=cluster.namesrv, consume_from=FIRST)
+    ready.register_listener(lambda msgs: got.extend(one.body for one in msgs))
+    manager.register_producer(producer)
+    for consumer in (ready, late):
+        consumer.subscribe("T")
+        manager.register_consumer(consumer)
+    with pytest.raises(ConfigError, match="listener"):
+        manager.start()
+    assert members(cluster, "ready") == 0
+    late.register_listener(lambda msgs: got.extend(one.body for one in msgs))
+    with manager:
+        producer.send(Message("T", b"x"))
+        wait_for(lambda: got == [b"x", b"x"])
+    assert members(cluster, "ready") == members(cluster, "late") == 0

@@ -154,17 +154,26 @@ def test_a_started_client_cannot_be_registered() -> None:
     client.shutdown()
 
 
-def test_a_start_that_fails_takes_down_what_had_started() -> None:
+def test_a_start_that_fails_takes_down_what_had_started_and_can_be_tried_again() -> None:
     events: list[str] = []
     manager = MQClientManager(namesrv=NAMESRV)
     good, bad = Client("good", events), Client("bad", events)
     bad.fails = True
+    later = Client("later", events, "consumer")
     manager.register_producer(good)
     manager.register_producer(bad)
-    with pytest.raises(ZeroDivisionError):
-        manager.start()
-    assert events == ["+good", "-good"]
-    assert good.state is ServiceState.STOPPED
+    manager.register_consumer(later)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            manager.start()
+        assert events == ["+good", "-good"]
+        assert {client.state for client in (good, bad, later, manager)} == {ServiceState.CREATED}
+        events.clear()
+    bad.fails = False
+    with manager:
+        good.topic_list()
+    assert events == ["+good", "+bad", "+later", "-later", "-bad", "-good"]
+    assert {client.state for client in (good, bad, later, manager)} == {ServiceState.STOPPED}
 
 
 def test_clients_cannot_be_used_before_the_start_or_after_the_end() -> None:
