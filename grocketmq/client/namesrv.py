@@ -12,6 +12,10 @@ from grocketmq.wire.command import RemotingCommand
 
 __all__ = ["NameServers"]
 
+#: Seconds for the connection to a name server and its first answer, while there are others to ask.  One that is slower goes on
+#: connecting meanwhile.
+FIRST_CONTACT = 0.5
+
 
 class NameServers:
     """Asks the chosen name server, and the next one when it does not answer.
@@ -42,8 +46,11 @@ class NameServers:
         deadline = Deadline(timeout)
         error: RemotingError = ConnectError("no name server is known")
         for left, address in zip(range(len(self._addresses), 0, -1), self._addresses, strict=True):
+            share = deadline.remaining() / left
+            if left > 1 and address not in self._remoting.addresses():
+                share = min(share, FIRST_CONTACT)
             try:
-                answer = self._remoting.invoke(address, request, deadline.remaining() / left)
+                answer = self._remoting.invoke(address, request, share)
             except RemotingError as failure:
                 error = failure
                 continue

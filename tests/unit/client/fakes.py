@@ -46,6 +46,10 @@ class FakeRemoting:
     def __init__(self, answers: dict[str, Answer] | None = None) -> None:
         self.answers = answers or {}
         self.calls: list[tuple[str, int, float]] = []
+        self.connected: list[str] = []
+
+    def addresses(self) -> list[str]:
+        return self.connected
 
     def invoke(self, address: str, request: RemotingCommand, timeout: float) -> RemotingCommand:
         self.calls.append((address, request.code, timeout))

@@ -68,6 +68,20 @@ def test_no_server_takes_the_time_of_those_after_it() -> None:
     assert [timeout for _, _, timeout in remoting.calls] == pytest.approx([0.1, 0.1, 0.1], abs=0.05)
 
 
+def test_a_host_that_swallows_everything_is_passed_soon() -> None:
+    """Who was never reached gets half a second, who is connected or the last one its share."""
+
+    def silent(_: RemotingCommand) -> GRocketMQError:
+        return RequestTimeout("silent")
+
+    remoting = FakeRemoting(dict.fromkeys(ADDRESSES, silent))
+    servers = NameServers(remoting, ADDRESSES)  # type: ignore[arg-type]
+    remoting.connected = servers.addresses[1:2]
+    with pytest.raises(RequestTimeout):
+        servers.invoke(request(), 12.0)
+    assert [timeout for _, _, timeout in remoting.calls] == pytest.approx([0.5, 6.0, 12.0], abs=0.5)
+
+
 def test_an_answer_with_an_error_code_is_an_answer() -> None:
     remoting = FakeRemoting(dict.fromkeys(ADDRESSES, RemotingCommand(17)))
     servers = NameServers(remoting, ADDRESSES)  # type: ignore[arg-type]
