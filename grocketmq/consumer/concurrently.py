@@ -125,7 +125,7 @@ class ConcurrentConsumeService:
             return
         for queue, process_queue in list(queues.items()):
             for message in process_queue.expired(monotonic(), self._settings.consume_timeout):
-                if self._send_back.send(message, FIRST_RETRY_LEVEL) and message in process_queue:
+                if self._send_back.try_send(message, FIRST_RETRY_LEVEL) and message in process_queue:
                     process_queue.remove([message])
                     self._stats.topic(queue.topic).expired += 1
 
@@ -176,7 +176,7 @@ class ConcurrentConsumeService:
         """Send back what was not consumed, forget the rest, move the offset."""
         done = batch
         if consumed < len(batch):
-            kept = [message for message in batch[consumed:] if not self._give_back(request, message, delay_level)]
+            kept = [message for message in batch[consumed:] if not self._sent_back(request, message, delay_level)]
             if kept:
                 self._pool.put(ConsumeRequest(request.queue, request.process_queue, kept), CONSUME_AGAIN_PAUSE)
                 done = [message for message in batch if message not in kept]
@@ -184,14 +184,14 @@ class ConcurrentConsumeService:
         if offset != NO_OFFSET and not request.process_queue.dropped:
             self._store.update(request.queue, offset, increase_only=True)
 
-    def _give_back(self, request: ConsumeRequest[ProcessQueue], message: MessageExt, delay_level: int) -> bool:
+    def _sent_back(self, request: ConsumeRequest[ProcessQueue], message: MessageExt, delay_level: int) -> bool:
         """Whether this consumer is rid of the message: a broker took it, or it was sent back before for being overdue."""
         if message not in request.process_queue:
             return True
         if self._settings.model is MessageModel.BROADCASTING:
             log.warning("%s was not consumed; in broadcasting it is not delivered again", message)
             return True
-        if self._send_back.send(message, delay_level):
+        if self._send_back.try_send(message, delay_level):
             self._stats.topic(request.queue.topic).sent_back += 1
             return True
         message.reconsume_times += 1

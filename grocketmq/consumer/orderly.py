@@ -221,7 +221,7 @@ class OrderlyConsumeService:
         again = False
         limit = self._settings.max_reconsume_times
         for message in batch:
-            if limit is None or message.reconsume_times < limit or not self._send_back.send_anew(message):
+            if limit is None or message.reconsume_times < limit or not self._send_back.try_send_anew(message):
                 message.reconsume_times += 1
                 again = True
         return again

@@ -180,7 +180,7 @@ class PopConsumeService:
 
     def _bury(self, queue: MessageQueue, popped: PopQueue, message: MessageExt) -> None:
         log.warning("%s was tried %d times; it goes to the dead letters", message, message.reconsume_times + 1)
-        if self._send_back.send(message, _DEAD_LETTER_LEVEL):
+        if self._send_back.try_send(message, _DEAD_LETTER_LEVEL):
             self._stats.topic(queue.topic).sent_back += 1
             self._ack_service.put(queue.topic, popped, [message])
         else:

@@ -204,7 +204,7 @@ class PullConsumer(BaseClient):
         :raises GRocketMQError: when no broker took it.
         """
         self._check_running()
-        self._send_back.give_back(msg, delay_level)
+        self._send_back.send(msg, delay_level)
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 

@@ -96,7 +96,7 @@ class Rebalance:
             for topic in self._subscriptions.topics():
                 balanced &= self._topic(topic)
             topics = set(self._subscriptions.topics())
-            self._give_back([queue for queue in in_turns(list(self.process_queues)) if queue.topic not in topics])
+            self._release([queue for queue in in_turns(list(self.process_queues)) if queue.topic not in topics])
         return balanced
 
     def move(self, queue: MessageQueue, offset: int) -> None:
@@ -118,7 +118,7 @@ class Rebalance:
         with self._turn:  # a round that was under way may have let go of it, and taken it anew, by then
             held = self.process_queues.get(queue)
             if held is not None and held.dropped:
-                self._give_back([queue])
+                self._release([queue])
         self._instance.rebalance_soon()
 
     def rebuild(self, queue: MessageQueue) -> None:
@@ -181,7 +181,7 @@ class Rebalance:
         return None
 
     def _take(self, topic: str, mine: list[MessageQueue], pause: float) -> bool:
-        """Give back first, then take what is new."""
+        """Let go first, then take what is new."""
         now = monotonic()
         share = set(in_turns(mine))
         gone = []
@@ -195,7 +195,7 @@ class Rebalance:
                 elif process_queue.pull_expired(now):
                     log.error("%s was not pulled for %.0f s and is built anew", queue, now - process_queue.last_pull)
                     gone.append(queue)
-        balanced = self._give_back(gone)
+        balanced = self._release(gone)
         requests = self._new_requests([queue for queue in in_turns(mine) if queue not in self.process_queues])
         if gone or requests:
             log.info("group %s has %d queues of %s now", self._group, len(share), topic)
@@ -228,7 +228,7 @@ class Rebalance:
             requests.append(PullRequest(queue, process_queue, offset))
         return requests
 
-    def _give_back(self, queues: list[MessageQueue]) -> bool:
+    def _release(self, queues: list[MessageQueue]) -> bool:
         """Let go of queues; one that is still worked on in order, or was moved to an offset that cannot be stored, stays
         until the next round.
 

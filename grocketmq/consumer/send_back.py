@@ -45,8 +45,8 @@ class SendBack:
         self._instance = instance
         self._max_reconsume_times = max_reconsume_times
 
-    def send(self, message: MessageExt, delay_level: int) -> bool:
-        """Give a message back; blocks at most 5 s a try.
+    def try_send(self, message: MessageExt, delay_level: int) -> bool:
+        """Send a message back; blocks at most 5 s a try.
 
         The broker that holds it is asked first.  If that fails, the message is sent to the group's retry topic as a new one, by
         any broker.
@@ -56,14 +56,14 @@ class SendBack:
         :returns: whether some broker took it.
         """
         try:
-            self.give_back(message, delay_level)
+            self.send(message, delay_level)
             return True
         except GRocketMQError as error:
             log.warning("%s could not be sent to the retry topic: %s", message, error)
             return False
 
-    def give_back(self, message: MessageExt, delay_level: int) -> None:
-        """As :meth:`send`, and raises when no broker took it.
+    def send(self, message: MessageExt, delay_level: int) -> None:
+        """As :meth:`try_send`, and raises when no broker took it.
 
         :raises GRocketMQError: why it could not even be sent anew.
         """
@@ -74,7 +74,7 @@ class SendBack:
             log.info("%s not sent back, so it is sent anew: %s", message, error)
             self._send_anew(message)
 
-    def send_anew(self, message: MessageExt) -> bool:
+    def try_send_anew(self, message: MessageExt) -> bool:
         """Send a message to the group's retry topic as a new one; blocks at most 5 s.
 
         The broker delivers it again after a delay, or puts it to the dead letters when it was there often enough.

@@ -29,7 +29,18 @@ def test_what_tasks_have_sent(cluster: EmbeddedCluster, tmp_path: Path, monkeypa
     monkeypatch.setenv("CELERY_DIRECTORY", str(tmp_path))
     done = run_program("-c", QUEUE, namesrv=cluster.namesrv)
     assert done.status == 0, done.stderr
-    command = ["celery", "-A", "tests.stacks.celery_app", "worker", "-P", "gevent", "-c", "20", "--without-gossip", "--without-mingle"]
+    command = [
+        "celery",
+        "-A",
+        "tests.stacks.celery_app",
+        "worker",
+        "-P",
+        "gevent",
+        "-c",
+        "20",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     with serving(command, cluster, tmp_path / "log") as server:
         assert server.process.wait(timeout=40) == 0, server.log
     bodies = stored_bodies(cluster, TOPIC)

@@ -92,7 +92,7 @@ class FakeSendBack:
         self.sent: list[tuple[int, int]] = []
         self.reconsume_times: list[int] = []
 
-    def send(self, message: MessageExt, delay_level: int) -> bool:
+    def try_send(self, message: MessageExt, delay_level: int) -> bool:
         self.sent.append((message.queue_offset, delay_level))
         self.reconsume_times.append(message.reconsume_times)
         return self.answers.pop(0) if self.answers else True

@@ -35,7 +35,7 @@ def message(**options: Any) -> MessageExt:
 
 
 def send_back(api: FakeAPI, one: MessageExt, delay_level: int = 0, **routes: Any) -> bool:
-    return SendBack("g", FakeInstance(api, **(routes or ROUTES)), 16).send(one, delay_level)  # type: ignore[arg-type]
+    return SendBack("g", FakeInstance(api, **(routes or ROUTES)), 16).try_send(one, delay_level)  # type: ignore[arg-type]
 
 
 def sent_anew(api: FakeAPI) -> tuple[str, Any]:
