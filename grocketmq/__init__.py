@@ -39,12 +39,14 @@ from grocketmq.model.results import (
     PullStatus,
     SendResult,
     SendStatus,
+    TransactionSendResult,
 )
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ConsumeFromWhere, MessageModel, Sql
 from grocketmq.producer import (
     Backpressure,
     Producer,
+    TransactionProducer,
     select_queue_by_hash,
     select_queue_by_java_hash,
     select_queue_by_random,
@@ -90,6 +92,8 @@ __all__ = [
     "SimpleConsumer",
     "Sql",
     "TLSConfig",
+    "TransactionProducer",
+    "TransactionSendResult",
     "__version__",
     "select_queue_by_hash",
     "select_queue_by_java_hash",

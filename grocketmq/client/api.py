@@ -172,6 +172,20 @@ class ClientAPI:
         )
         self._call(address, header, SEND_BACK_TIMEOUT)
 
+    def end_transaction(
+        self, address: str, header: headers.EndTransactionRequestHeader, remark: str | None, timeout: float, *, oneway: bool
+    ) -> None:
+        """Say how a transaction ended.
+
+        :param remark: what an operator may want to read in the broker's log.
+        :param oneway: send without an answer; brokers never answer the end "unknown".
+        """
+        request = RemotingCommand(header.CODE, remark=remark, ext_fields=header.to_ext())
+        if oneway:
+            self._remoting.invoke_oneway(address, request, timeout)
+        else:
+            _body(self._remoting.invoke(address, request, timeout), address)
+
     def recall(self, address: str, group: str, topic: str, recall_handle: str, broker_name: str, timeout: float) -> str:
         """Take back a timer message.
 

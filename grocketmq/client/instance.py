@@ -154,12 +154,22 @@ class ClientInstance:
 
         self._at_brokers("unregister", tell)
 
-    def set_transaction_checker(self, group: str, checker: TransactionChecker | None) -> None:
-        """Say what answers transaction checks of a producer group; None for nothing any more."""
-        if checker is None:
-            self._checkers.pop(group, None)
-        else:
-            self._checkers[group] = checker
+    def set_transaction_checker(self, group: str, checker: TransactionChecker) -> None:
+        """Say what answers transaction checks of a producer group.
+
+        :raises ConfigError: when something does already.
+        """
+        if group in self._checkers:
+            raise ConfigError(
+                f"group {group!r} has a transactional producer in instance {self.client_id} already; "
+                "share that one, or give the second one its own instance_name"
+            )
+        self._checkers[group] = checker
+
+    def drop_transaction_checker(self, group: str, checker: TransactionChecker) -> None:
+        """Answer no transaction checks with this any more."""
+        if self._checkers.get(group) == checker:
+            del self._checkers[group]
 
     def transaction_checker(self, group: str) -> TransactionChecker | None:
         """What answers transaction checks of a producer group; None if nothing does."""

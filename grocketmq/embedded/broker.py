@@ -1,20 +1,21 @@
 """One broker: its parts and its life.
 
-============  ==================================================
-part          what it serves
-============  ==================================================
-``topics``    creating and deleting topics
-``clients``   heartbeats, groups, who is there
-``offsets``   offsets of groups, questions about queues
-``locks``     queue locks
-``sends``     sends, batches, messages sent back
-``pulls``     pulls, at once or when messages come
-``pops``      pops, the same
-``recalls``   taking timer messages back
-``queries``   messages by their place, id or key
-``acks``      acknowledgements of what was popped
-``shares``    sharing out queues, and whether a group pulls or pops
-============  ==================================================
+================  ======================================================
+part              what it serves
+================  ======================================================
+``topics``        creating and deleting topics
+``clients``       heartbeats, groups, who is there
+``offsets``       offsets of groups, questions about queues
+``locks``         queue locks
+``sends``         sends, batches, messages sent back
+``pulls``         pulls, at once or when messages come
+``pops``          pops, the same
+``recalls``       taking timer messages back
+``transactions``  ends of transactions; asks producers for them
+``queries``       messages by their place, id or key
+``acks``          acknowledgements of what was popped
+``shares``        sharing out queues, and whether a group pulls or pops
+================  ======================================================
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from grocketmq.embedded.recall import Recalls
 from grocketmq.embedded.send import Sends
 from grocketmq.embedded.store import MessageStore
 from grocketmq.embedded.topics import TopicTable
+from grocketmq.embedded.transactions import Transactions
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.remoting.server import Channel, RemotingServer
 from grocketmq.remoting.stream import split_address
@@ -64,6 +66,9 @@ class BrokerConfig:
     :param delay_levels: seconds of the delay levels, from level 1 on.
     :param client_expiry: seconds without a heartbeat after which a client counts as gone.
     :param lock_expiry: seconds after which a queue lock that was not renewed is free.
+    :param transaction_timeout: seconds a half message is left alone.
+    :param transaction_check_interval: seconds from one round of transaction checks to the next.
+    :param transaction_check_max: checks of one half message; then no consumer will get it.
     :param recall_messages: whether timer messages can be recalled, which brokers do not allow by default.
     :param max_bytes: how much messages may take; then the oldest are dropped.  None for no bound.
     :param tls: serve TLS only, with this ``ssl.SSLContext`` for servers; the name server too.  None for no TLS.
@@ -77,6 +82,9 @@ class BrokerConfig:
     client_expiry: float = 120.0
     lock_expiry: float = 60.0
     recall_messages: bool = False
+    transaction_timeout: float = 6.0
+    transaction_check_interval: float = 30.0
+    transaction_check_max: int = 15
     max_bytes: int | None = None
     tls: ServerContext | None = None
     property_filter: bool = True
@@ -120,7 +128,29 @@ class Broker:
         self.locks = QueueLocks(self._clock, config.lock_expiry)
         intake = Intake(self.store, self._timers, self._clock, config.delay_levels)
         unique_ids = UniqueIdGenerator(self._ip, os.getpid(), random.getrandbits(32))
-        self.sends = Sends(self.name, config.cluster, self.store, intake, self.topics, self.clients, self.locks, unique_ids)
+        self.transactions = Transactions(
+            self.name,
+            config.transaction_timeout,
+            config.transaction_check_interval,
+            config.transaction_check_max,
+            self.store,
+            intake,
+            self.topics,
+            self.clients,
+            self._timers,
+            self._clock,
+        )
+        self.sends = Sends(
+            self.name,
+            config.cluster,
+            self.store,
+            intake,
+            self.topics,
+            self.clients,
+            self.locks,
+            unique_ids,
+            self.transactions,
+        )
         self.pulls = Pulls(self.store, self.topics, self.clients, self.offsets, self._timers)
         self.recalls = Recalls(self.name, config.recall_messages, intake, self.topics, self._clock)
         self._build_pop(intake)
@@ -137,6 +167,7 @@ class Broker:
             self.acks,
             self.shares,
             self.recalls,
+            self.transactions,
             Queries(self.store),
         )
         self.server.handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
@@ -177,6 +208,7 @@ class Broker:
         self._tasks.loop("pulls that wait", self.pulls.waiting.loop)
         self._tasks.loop("pops that wait", self.pops.waiting.loop)
         self._scan()
+        self.transactions.start()
         self._namesrv.register(self)
 
     def stop(self, *, keep_data: bool = True) -> None:
@@ -189,6 +221,7 @@ class Broker:
         self._tasks.kill()
         if self._next_scan is not None:
             self._next_scan.cancel()
+        self.transactions.stop()
         self.clients.forget_all()
         if not keep_data:
             self._timers.clear()

@@ -62,6 +62,7 @@ class Draft:
     born_timestamp: int
     born_host: tuple[bytes, int]
     reconsume_times: int
+    prepared_transaction_offset: int = 0
 
 
 class Intake:
@@ -127,6 +128,7 @@ class Intake:
                 born_timestamp=draft.born_timestamp,
                 born_host=draft.born_host,
                 reconsume_times=draft.reconsume_times,
+                prepared_transaction_offset=draft.prepared_transaction_offset,
             )
         except LocalProtocolError as error:
             raise Refused(ResponseCode.MESSAGE_ILLEGAL, ILLEGAL) from error

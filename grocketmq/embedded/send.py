@@ -15,6 +15,7 @@ from grocketmq.embedded.delay import ILLEGAL, Draft, Intake
 from grocketmq.embedded.locks import QueueLocks
 from grocketmq.embedded.store import MessageStore, Stored
 from grocketmq.embedded.topics import TopicTable
+from grocketmq.embedded.transactions import Transactions
 from grocketmq.model.message_id import UniqueIdGenerator, encode_offset_msg_id
 from grocketmq.model.namespace import dlq_topic, group_of_retry_topic, is_retry_topic, retry_topic
 from grocketmq.model.properties import Property, decode_properties
@@ -94,6 +95,7 @@ class Sends:
     :param clients: its groups.
     :param locks: tell which groups consume in order.
     :param unique_ids: makes ids for messages that come without.
+    :param transactions: takes half messages.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Sends:
         clients: ClientTable,
         locks: QueueLocks,
         unique_ids: UniqueIdGenerator,
+        transactions: Transactions,
     ) -> None:
         self._broker_name = broker_name
         self._extra = {Property.MSG_REGION: REGION, Property.TRACE_SWITCH: "true", Property.CLUSTER: cluster}
@@ -115,6 +118,7 @@ class Sends:
         self._clients = clients
         self._locks = locks
         self._unique_ids = unique_ids
+        self._transactions = transactions
 
     def handlers(self) -> dict[int, Handler]:
         """The requests it serves."""
@@ -187,12 +191,11 @@ class Sends:
         unique_id = properties.get(Property.UNIQ_KEY)
         if unique_id is None:
             unique_id = properties[Property.UNIQ_KEY] = self._unique_ids.make(header.born_timestamp)
-        if properties.get(Property.TRANSACTION_PREPARED, "").lower() == "true":
-            raise Refused(ResponseCode.NO_PERMISSION, "sending transaction message is forbidden: not served yet")
         if is_retry_topic(header.topic):
             self._retry(header, request, draft)
         queue_id = draft.queue_id
-        stored = self._intake.put(draft)
+        is_half = properties.get(Property.TRANSACTION_PREPARED, "").lower() == "true"
+        stored = self._transactions.put_half(draft) if is_half else self._intake.put(draft)
         answer = _SendAnswer(request.opaque, self._msg_id(stored), queue_id, stored.queue_offset)
         answer.add(unique_id, self._recall_handle(properties, unique_id))
         return answer

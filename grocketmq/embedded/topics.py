@@ -12,7 +12,7 @@ from dataclasses import replace
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.errors import ConfigError
-from grocketmq.model.namespace import is_dlq_topic, is_retry_topic, is_system_topic, reply_topic
+from grocketmq.model.namespace import TRANS_HALF_TOPIC, is_dlq_topic, is_retry_topic, is_system_topic, reply_topic
 from grocketmq.model.route import Permission
 from grocketmq.model.validators import MAX_TOPIC_LENGTH, check_group, check_topic
 from grocketmq.remoting.server import Channel, Handler, Refused
@@ -45,7 +45,7 @@ def _system_topics(cluster: str, broker: str, auto_create: bool) -> Iterable[Top
     yield TopicConfig(SCHEDULE_TOPIC, 18, 18)
     yield TopicConfig("BenchmarkTest", 1024, 1024)
     for name in (
-        *("SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT", "RMQ_SYS_TRANS_HALF_TOPIC", "RMQ_SYS_TRANS_OP_HALF_TOPIC"),
+        *("SELF_TEST_TOPIC", "OFFSET_MOVED_EVENT", TRANS_HALF_TOPIC, "RMQ_SYS_TRANS_OP_HALF_TOPIC"),
         *(reply_topic(cluster), TIMER_TOPIC),
     ):
         yield TopicConfig(name, 1, 1)

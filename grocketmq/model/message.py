@@ -144,6 +144,11 @@ class Message:
         self._put("the sharding key", Property.SHARDING_KEY, sharding_key)
 
     @property
+    def transaction_id(self) -> str | None:
+        """The id of the transaction it is sent in, which is the id its sender gives it; None before it is sent."""
+        return self.properties.get(Property.UNIQ_KEY)
+
+    @property
     def delay_level(self) -> int:
         """The delay level, 0 without one."""
         return int(self.properties.get(Property.DELAY_TIME_LEVEL, "0"))

@@ -13,6 +13,8 @@ __all__ = [
     "DLQ_PREFIX",
     "RETRY_PREFIX",
     "SYSTEM_TOPICS",
+    "TRANS_CHECK_MAX_TIME_TOPIC",
+    "TRANS_HALF_TOPIC",
     "dlq_topic",
     "group_of_retry_topic",
     "is_dlq_topic",
@@ -41,16 +43,21 @@ _POP_SEPARATOR_V2 = "+"
 _SYSTEM_TOPIC_PREFIX = "rmq_sys_"
 _SYSTEM_GROUP_PREFIX = "CID_RMQ_SYS_"
 
+#: Where brokers keep half messages of transactions.
+TRANS_HALF_TOPIC = "RMQ_SYS_TRANS_HALF_TOPIC"
+#: Where half messages end of which no producer could tell how their transaction ended.
+TRANS_CHECK_MAX_TIME_TOPIC = "TRANS_CHECK_MAX_TIME_TOPIC"
+
 #: Topics that belong to the brokers.
 SYSTEM_TOPICS = frozenset(
     {
         "TBW102",
         "SCHEDULE_TOPIC_XXXX",
         "BenchmarkTest",
-        "RMQ_SYS_TRANS_HALF_TOPIC",
+        TRANS_HALF_TOPIC,
         "RMQ_SYS_TRACE_TOPIC",
         "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-        "TRANS_CHECK_MAX_TIME_TOPIC",
+        TRANS_CHECK_MAX_TIME_TOPIC,
         "SELF_TEST_TOPIC",
         "OFFSET_MOVED_EVENT",
         "CHECKPOINT_TOPIC",

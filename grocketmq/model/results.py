@@ -1,7 +1,7 @@
 """What calls give back.
 
 Source: Apache RocketMQ 5.3.3, module client, classes ``SendResult``, ``SendStatus``, ``PullResult``, ``PullStatus``,
-``ConsumeConcurrentlyStatus``, ``ConsumeOrderlyStatus``, ``LocalTransactionState``.
+``ConsumeConcurrentlyStatus``, ``ConsumeOrderlyStatus``, ``LocalTransactionState``, ``TransactionSendResult``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "PullStatus",
     "SendResult",
     "SendStatus",
+    "TransactionSendResult",
 ]
 
 
@@ -55,6 +56,26 @@ class SendResult:
     transaction_id: str | None = None
     region_id: str = "DefaultRegion"
     recall_handle: str | None = None
+
+
+class LocalTransactionState(Enum):
+    """How the local part of a transaction ended."""
+
+    COMMIT = "COMMIT_MESSAGE"
+    ROLLBACK = "ROLLBACK_MESSAGE"
+    UNKNOWN = "UNKNOW"
+
+
+@dataclass(slots=True)
+class TransactionSendResult(SendResult):
+    """A half message that was stored, and how its local transaction ended.
+
+    :param local_transaction_state: what the broker was told; after UNKNOWN it will ask.
+    :param exception: what the local transaction raised; None when it returned.
+    """
+
+    local_transaction_state: LocalTransactionState = LocalTransactionState.UNKNOWN
+    exception: Exception | None = None
 
 
 class PullStatus(Enum):
@@ -110,11 +131,3 @@ class ConsumeResult:
 
     status: ConsumeStatus
     ack_index: int | None = None
-
-
-class LocalTransactionState(Enum):
-    """How the local part of a transaction ended."""
-
-    COMMIT = "COMMIT_MESSAGE"
-    ROLLBACK = "ROLLBACK_MESSAGE"
-    UNKNOWN = "UNKNOW"

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from grocketmq.errors import ConfigError, MessageError
 from grocketmq.model.message import Message, check_flag
-from grocketmq.model.namespace import is_retry_topic, is_system_topic
+from grocketmq.model.namespace import TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC, is_retry_topic, is_system_topic
 from grocketmq.model.properties import Property
 
 __all__ = [
@@ -40,9 +40,9 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 NO_SEND_TOPICS = frozenset(
     {
         "SCHEDULE_TOPIC_XXXX",
-        "RMQ_SYS_TRANS_HALF_TOPIC",
+        TRANS_HALF_TOPIC,
         "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-        "TRANS_CHECK_MAX_TIME_TOPIC",
+        TRANS_CHECK_MAX_TIME_TOPIC,
         "SELF_TEST_TOPIC",
         "OFFSET_MOVED_EVENT",
     }

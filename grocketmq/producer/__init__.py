@@ -10,11 +10,13 @@ from grocketmq.producer.selector import (
     select_queue_by_random,
 )
 from grocketmq.producer.split import split_batch
+from grocketmq.producer.transaction import TransactionProducer
 
 __all__ = [
     "Backpressure",
     "Producer",
     "ProducerConfig",
+    "TransactionProducer",
     "select_queue_by_hash",
     "select_queue_by_java_hash",
     "select_queue_by_random",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import time_ns
 
@@ -91,6 +91,19 @@ class OutgoingMaker:
         outgoing = Outgoing(message, msg_id, body, sys_flag, _property_text(message.topic, properties), _SEND)
         if not _UNCOMMON.isdisjoint(properties):
             outgoing.timed = not TIMER_PROPERTIES.isdisjoint(properties)
+        return outgoing
+
+    def message_with(self, message: Message, properties: Mapping[str, str], without: Collection[str] = frozenset()) -> Outgoing:
+        """As :meth:`message`, with properties that only this send has; the caller's message gets its id and nothing else.
+
+        :param properties: names and values to add.
+        :param without: names to leave out.
+        """
+        outgoing = self.message(message)
+        sent = {name: value for name, value in message.properties.items() if name not in without}
+        sent.update(properties)
+        outgoing.properties = _property_text(message.topic, sent)
+        outgoing.timed = not TIMER_PROPERTIES.isdisjoint(sent)
         return outgoing
 
     def batch(self, messages: Sequence[Message]) -> Outgoing:

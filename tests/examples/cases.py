@@ -15,6 +15,7 @@ EXPECTED = {
     "producer_ordered.py": r"(?s)\Aorder-1: .*order-2: .*order-3: ",
     "producer_batch.py": r"(?s)\A\d+ messages are in .* from offset \d+ on",
     "producer_delay.py": r"(?s)\A(?:not )?taken back: .*(?:by level|after a delay|at a time): after [2-9]\.\d s",
+    "producer_transaction.py": r"\A.*1: COMMIT\s+.*2: ROLLBACK\s+.*3: UNKNOWN the database .*\s+2 orders are booked",
     "push_consumer.py": r"order-9: order 9 \(created, region eu\)",
     "pull_consumer.py": r"(?s)order-9: order 9 \(\S+, queue \d+, offset \d+\).*\d+ messages read",
     "lite_pull_consumer.py": r"(?s)\d of \d+ queues of example_orders are read here.*order-\d: order \d",
