@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from grocketmq import GRocketMQError, __version__
 from grocketmq.cli.demo import DemoRun
-from grocketmq.cli.display import show_progress, show_report
+from grocketmq.cli.display import show_counts, show_progress, show_report
+from grocketmq.cli.serve import serve_until_told
 from grocketmq.client.config import NAMESRV_VARIABLES
 from grocketmq.embedded import EmbeddedCluster
 
@@ -47,6 +49,37 @@ def demo(messages: int, callers: int, namesrv: str | None) -> None:
     show_report(report)
     if not report.passed:
         sys.exit(1)
+
+
+@grocketmq.command()
+@click.option("--brokers", type=click.IntRange(1, 26), default=1, show_default=True, help="How many brokers.")
+@click.option(
+    "--namesrv-port", type=click.IntRange(0, 65535), default=9876, show_default=True, help="The name server's port; 0 for any."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on, as a number.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep everything there, so that what was acknowledged survives; default in memory only.",
+)
+def serve(brokers: int, namesrv_port: int, host: str, data: Path | None) -> None:
+    """Run a name server and brokers, for development, tests and demos, until Ctrl-C.
+
+    Real brokers do not filter by SQL unless they are told to; these do.
+    """
+    try:
+        with EmbeddedCluster(brokers, namesrv_port, host=host, data=data) as cluster:
+            click.echo("For development, tests and demos, not for production: no replicas, no access control.")
+            click.echo(f"name server: {cluster.namesrv}")
+            for name in cluster.broker_names:
+                click.echo(f"{name}: {cluster.broker_address(name)}")
+            click.echo("data: " + (f"kept in {data}" if data is not None else "in memory only") + "; stop with Ctrl-C")
+            with show_counts() as (show, watched):
+                serve_until_told(cluster, show, watched=watched)
+        click.echo("stopped")
+    except (GRocketMQError, OSError) as error:
+        sys.exit(f"grocketmq: {error}")
 
 
 @contextmanager

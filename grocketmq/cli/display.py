@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from grocketmq.cli.demo import DemoReport, DemoRun, percentile
+from grocketmq.embedded.cluster import ClusterCounts
 
 __all__ = ["show_progress", "show_report"]
 
@@ -35,6 +37,25 @@ def show_progress(run: DemoRun) -> Iterator[Callable[[], None]]:
 
         yield refresh
         refresh()
+
+
+@contextmanager
+def show_counts() -> Iterator[tuple[Callable[[ClusterCounts, float], None], bool]]:
+    """A line of counts that is kept up to date on a terminal; where there is none, nothing is shown.
+
+    :returns: what brings it up to date, and whether anybody can see it.
+    """
+    console = Console(highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def show(counts: ClusterCounts, rate: float) -> None:
+            line = (
+                f"{counts.messages} messages, {rate:.0f}/s; {counts.topics} topics, {counts.groups} groups, "
+                f"{counts.connections} connections"
+            )
+            live.update(line, refresh=True)
+
+        yield show, console.is_terminal
 
 
 def show_report(report: DemoReport) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.embedded.clients import ClientTable
+from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.hashing import utf16_order
 from grocketmq.model.namespace import is_retry_topic
@@ -59,7 +60,7 @@ class Assignments:
 
     def __init__(self, topics: TopicTable, clients: ClientTable, route: Callable[[str], TopicRouteData | None]) -> None:
         #: (topic, group) -> how the group fetches it.
-        self.modes: dict[tuple[str, str], SetMessageRequestModeRequestBody] = {}
+        self.modes: Table[tuple[str, str], SetMessageRequestModeRequestBody] = Table()
         self._topics = topics
         self._clients = clients
         self._route = route

@@ -20,17 +20,20 @@ part              what it serves
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from grocketmq.embedded.assignment import Assignments
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.control import Control
 from grocketmq.embedded.delay import DELAY_LEVELS, Intake
+from grocketmq.embedded.journal import Journal, Saved, as_text
 from grocketmq.embedded.locks import QueueLocks
 from grocketmq.embedded.namesrv import NameServer
 from grocketmq.embedded.offsets import OffsetTable
@@ -43,6 +46,7 @@ from grocketmq.embedded.query import Queries
 from grocketmq.embedded.recall import Recalls
 from grocketmq.embedded.send import Sends
 from grocketmq.embedded.store import MessageStore
+from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.embedded.transactions import Transactions
 from grocketmq.model.message_id import UniqueIdGenerator
@@ -50,11 +54,15 @@ from grocketmq.remoting.server import Channel, RemotingServer
 from grocketmq.remoting.stream import split_address
 from grocketmq.remoting.tls import ServerContext
 from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.wire import bodies
 from grocketmq.wire.bodies import TopicConfig
 
 __all__ = ["Broker", "BrokerConfig"]
 
 _EXPIRY_SCAN_INTERVAL = 10.0
+_PORT = "port"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +108,18 @@ class Broker:
     :param namesrv: where it registers.
     :param clock: its time.
     :param control: sees all requests first.
+    :param data: the directory of its data; None to keep it in memory only.
     """
 
     def __init__(
-        self, name: str, address: str, config: BrokerConfig, namesrv: NameServer, clock: Clock, control: Control
+        self,
+        name: str,
+        address: str,
+        config: BrokerConfig,
+        namesrv: NameServer,
+        clock: Clock,
+        control: Control,
+        data: Path | None = None,
     ) -> None:
         self.name = name
         self.cluster = config.cluster
@@ -113,6 +129,7 @@ class Broker:
         self._tasks = TaskGroup(f"embedded {name}")
         self._timers = Timers(clock)
         self._next_scan: Timer | None = None
+        self._journal = None if data is None else Journal(data / f"{name}.sqlite")
         self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed, tls=config.tls)
         self._ip = ip_address(split_address(address)[0]).packed
         self._build()
@@ -121,12 +138,13 @@ class Broker:
     def _build(self) -> None:
         """A broker without data."""
         config = self._config
+        self.meta: Table[str, int] = Table()
         self.topics = TopicTable(config.cluster, self.name, config.auto_create_topics, self._forget_topic)
         self.store = MessageStore((self._ip, 0), self._clock.now_ms, config.max_bytes)
         self.clients = ClientTable(self.topics, self._clock, config.client_expiry, property_filter=config.property_filter)
         self.offsets = OffsetTable(self.store, self.topics, self.clients)
         self.locks = QueueLocks(self._clock, config.lock_expiry)
-        intake = Intake(self.store, self._timers, self._clock, config.delay_levels)
+        self.intake = intake = Intake(self.store, self._timers, self._clock, config.delay_levels)
         unique_ids = UniqueIdGenerator(self._ip, os.getpid(), random.getrandbits(32))
         self.transactions = Transactions(
             self.name,
@@ -174,9 +192,8 @@ class Broker:
 
     def _build_pop(self, intake: Intake) -> None:
         #: What was popped and is not acknowledged.
-        self.check_points = CheckPoints(
-            self.store, intake, self.topics, self.offsets, self._timers, self._config.retry_topic_v2
-        )
+        v2 = self._config.retry_topic_v2
+        self.check_points = CheckPoints(self.store, intake, self.topics, self.offsets, self._timers, self._clock, v2)
         #: The same of queues that are popped in order.
         self.orders = Orders(self._clock)
         out = (self.check_points, self.orders)
@@ -202,8 +219,14 @@ class Broker:
         """Listen and register; does nothing when it runs."""
         if self.running:
             return
-        self.server.start()
-        self.store.store_host = (self._ip, split_address(self.address)[1])
+        if self._journal is not None:
+            self._load(self._journal)
+        self._listen()
+        self.store.store_host = (self._ip, self._port)
+        if self._journal is not None:
+            self.meta[_PORT] = self._port
+            self.server.hold_back = self._journal.hold_back
+            self._tasks.loop("journal", self._journal.loop)
         self._tasks.loop("timers", self._timers.loop)
         self._tasks.loop("pulls that wait", self.pulls.waiting.loop)
         self._tasks.loop("pops that wait", self.pops.waiting.loop)
@@ -218,14 +241,57 @@ class Broker:
         """
         self._namesrv.unregister(self)
         self.server.stop()
+        self.server.hold_back = None
         self._tasks.kill()
         if self._next_scan is not None:
             self._next_scan.cancel()
         self.transactions.stop()
         self.clients.forget_all()
-        if not keep_data:
+        if self._journal is not None:
+            if not keep_data:
+                self._journal.forget_all()
+            self._journal.close()
+        if self._journal is not None or not keep_data:
             self._timers.clear()
             self._build()
+
+    def _listen(self) -> None:
+        """Listen where it did before, if it can: messages' ids hold the broker's address."""
+        before = 0 if self._port else self.meta.get(_PORT, 0)
+        if before:
+            self.server.use_port(before)
+        try:
+            self.server.start()
+        except OSError as error:
+            if not before:
+                raise
+            log.warning("%s cannot have its port %d again, so ids it gave before name another: %s", self.name, before, error)
+            self.server.use_port(0)
+            self.server.start()
+
+    @property
+    def _port(self) -> int:
+        return split_address(self.address)[1]
+
+    def _load(self, journal: Journal) -> None:
+        """Take in what the journal has, and have it follow."""
+        journal.open()
+        journal.restore(
+            {
+                "topic": Saved(self.topics.configs, *as_text(bodies.TOPIC_CONFIG)),
+                "group": Saved(self.clients.group_configs, *as_text(bodies.GROUP_CONFIG)),
+                "mode": Saved(self.shares.modes, *as_text(bodies.REQUEST_MODE)),
+                "offset": Saved(self.offsets.offsets),
+                "reset": Saved(self.offsets.resets),
+                "end": Saved(self.store.ends),
+                "delivered": Saved(self.intake.delivered),
+                "popped": Saved(self.check_points.popped, sorted, set),
+                "broker": Saved(self.meta),
+            }
+        )
+        self.store.load(journal)
+        self.intake.load()
+        self.check_points.load()
 
     def _scan(self) -> None:
         self.clients.expire()

@@ -12,6 +12,7 @@ from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.embedded.clock import Clock
 from grocketmq.embedded.filters import check_expression
+from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.errors import ConfigError
 from grocketmq.model.namespace import retry_topic
@@ -83,7 +84,7 @@ class ClientTable:
     def __init__(self, topics: TopicTable, clock: Clock, expiry: float, *, property_filter: bool = True) -> None:
         self.producers: dict[str, dict[Channel, Member]] = {}
         self.consumers: dict[str, ConsumerGroup] = {}
-        self.group_configs: dict[str, SubscriptionGroupConfig] = {}
+        self.group_configs: Table[str, SubscriptionGroupConfig] = Table()
         self.expiry = expiry
         self.property_filter = property_filter
         self._topics = topics

@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from time import monotonic, time_ns
+from typing import Any
 
 from gevent.event import Event
 
@@ -54,7 +55,7 @@ class Timer:
 
     __slots__ = ("_owner", "args", "run", "when")
 
-    def __init__(self, owner: Timers, when: float, run: Callable[..., object], args: tuple[object, ...]) -> None:
+    def __init__(self, owner: Timers, when: float, run: Callable[..., object], args: tuple[Any, ...]) -> None:
         self._owner = owner
         self.when = when
         self.run: Callable[..., object] | None = run
@@ -82,7 +83,7 @@ class Timers:
         self._wake = Event()
         clock.watch(self._wake)
 
-    def after(self, seconds: float, run: Callable[..., object], *args: object) -> Timer:
+    def after(self, seconds: float, run: Callable[..., object], *args: Any) -> Timer:
         """Run a function later; never blocks.
 
         :param seconds: from now.

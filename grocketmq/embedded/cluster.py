@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import string
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,16 +18,32 @@ from grocketmq.errors import ConfigError
 from grocketmq.wire.bodies import TopicConfig
 from grocketmq.wire.command import RemotingCommand
 
-__all__ = ["EmbeddedCluster"]
+__all__ = ["ClusterCounts", "EmbeddedCluster"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClusterCounts:
+    """How much is in a cluster now.
+
+    :param topics: topics of users, each counted once.
+    :param groups: consumer groups with members.
+    :param messages: messages that all brokers have stored, those of the brokers' own topics too.
+    :param connections: to brokers and name server.
+    """
+
+    topics: int
+    groups: int
+    messages: int
+    connections: int
 
 
 class EmbeddedCluster:
     """A name server and brokers in greenlets of this process, which speak the real protocol on loopback.
 
-    For development, tests and demos: what it holds is in memory and ends with the process, there are no replicas and no
-    access control.
+    For development, tests and demos: there are no replicas and no access control, and what it holds is in memory and ends with
+    the process, unless it is given a directory.
 
     >>> with EmbeddedCluster() as cluster:
     ...     Producer("group", namesrv=cluster.namesrv)
@@ -33,23 +51,35 @@ class EmbeddedCluster:
     :param brokers: how many; their names are ``broker-a``, ``broker-b``, ...
     :param namesrv_port: the name server's port; 0 lets the system choose.
     :param host: the address to listen on, as a number; other machines reach the cluster only when it is one of theirs to see.
+    :param data: a directory where all is kept too: what was acknowledged survives the death of the process, though not the
+        loss of power.  None to keep it in memory only.
     :param settings: the fields of :class:`~grocketmq.embedded.broker.BrokerConfig`.
     """
 
-    def __init__(self, brokers: int = 1, namesrv_port: int = 0, *, host: str = "127.0.0.1", **settings: Any) -> None:
+    def __init__(
+        self,
+        brokers: int = 1,
+        namesrv_port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        data: str | Path | None = None,
+        **settings: Any,
+    ) -> None:
         if not 1 <= brokers <= len(string.ascii_lowercase):
             raise ConfigError(f"brokers is {brokers}, not within 1..{len(string.ascii_lowercase)}")
         config = BrokerConfig(**settings)
+        self._in_directory = data is not None
         #: The cluster's time; ``clock.advance(seconds)`` moves it forward.
         self.clock = Clock()
         self.faults = Control()
         host = f"[{host}]" if ":" in host else host
-        self._namesrv = NameServer(f"{host}:{namesrv_port}", self.faults, config.tls)
+        directory = None if data is None else Path(data)
+        self._namesrv = NameServer(f"{host}:{namesrv_port}", self.faults, config.tls, directory)
         #: The brokers by name.
         self.brokers: dict[str, Broker] = {}
         for letter in string.ascii_lowercase[:brokers]:
             name = f"broker-{letter}"
-            self.brokers[name] = Broker(name, f"{host}:0", config, self._namesrv, self.clock, self.faults)
+            self.brokers[name] = Broker(name, f"{host}:0", config, self._namesrv, self.clock, self.faults, directory)
 
     @property
     def namesrv(self) -> str:
@@ -74,8 +104,9 @@ class EmbeddedCluster:
             self.stop()
             raise
         log.warning(
-            "embedded RocketMQ cluster at %s: for development, tests and demos; its data ends with this process",
+            "embedded RocketMQ cluster at %s: for development, tests and demos%s",
             self.namesrv,
+            "" if self._in_directory else "; its data ends with this process",
         )
 
     def stop(self) -> None:
@@ -94,6 +125,17 @@ class EmbeddedCluster:
     def __repr__(self) -> str:
         running = [name for name, broker in self.brokers.items() if broker.running]
         return f"<EmbeddedCluster {self.namesrv}, running: {', '.join(running) or 'nothing'}>"
+
+    def counts(self) -> ClusterCounts:
+        """How much is in it; never blocks."""
+        brokers = self.brokers.values()
+        servers = [self._namesrv.server, *(broker.server for broker in brokers)]
+        return ClusterCounts(
+            len({topic for broker in brokers for topic in broker.topic_configs.keys() - broker.topics.own}),
+            len({group for broker in brokers for group in broker.clients.consumers}),
+            sum(broker.store.log.count for broker in brokers),
+            sum(len(server.channels) for server in servers),
+        )
 
     # -- parts of it ---------------------------------------------------------------------------------------------------------
 

@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from grocketmq.codes import ResponseCode
 from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.store import MessageStore, Stored, tags_code
+from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import SCHEDULE_TOPIC, TIMER_TOPIC
 from grocketmq.errors import LocalProtocolError
 from grocketmq.model.properties import Property, encode_properties
 from grocketmq.model.validators import MAX_MESSAGE_BYTES
 from grocketmq.remoting.server import Refused
+from grocketmq.wire.message_codec import decode_message
 
 __all__ = ["DELAY_LEVELS", "ILLEGAL", "MAX_TIMER_DELAY", "Draft", "Intake"]
 
@@ -80,6 +82,8 @@ class Intake:
         self._clock = clock
         self._levels = levels
         self._timed: dict[tuple[str, str | None], Timer] = {}
+        #: Commit log offsets of messages that waited and do so no longer.
+        self.delivered: Table[int, bool] = Table()
 
     def put(self, draft: Draft) -> Stored:
         """Store a message, or the one that stands for it while it waits; never blocks.
@@ -93,12 +97,44 @@ class Intake:
         if seconds is None:
             return self.put_plain(draft)
         stored = self.put_plain(draft)
-        waiting = replace(draft, properties=dict(draft.properties))
-        timer = self._timers.after(seconds, self._deliver, waiting)
-        if draft.topic == TIMER_TOPIC:
+        self._let_wait(replace(draft, properties=dict(draft.properties)), stored.commit_log_offset, seconds)
+        return stored
+
+    def _let_wait(self, waiting: Draft, start: int, seconds: float) -> None:
+        timer = self._timers.after(seconds, self._deliver, waiting, start)
+        if waiting.topic == TIMER_TOPIC:
             waiting.properties[Property.TIMER_ENQUEUE_MS] = str(self._clock.now_ms() // _TIMER_STEP_MS * _TIMER_STEP_MS)
             self._timed[_timer_key(waiting)] = timer
-        return stored
+
+    def load(self) -> None:
+        """Let all messages wait that the store holds and that have not been delivered; never blocks."""
+        for (topic, queue_id), queue in list(self._store.queues.items()):
+            if topic not in (SCHEDULE_TOPIC, TIMER_TOPIC):
+                continue
+            for frame in queue.frames():
+                message = decode_message(frame, decompress=False)
+                if message.commit_log_offset not in self.delivered:
+                    draft = Draft(
+                        topic,
+                        queue_id,
+                        message.body,
+                        message.properties,
+                        message.sys_flag,
+                        message.flag,
+                        message.born_timestamp,
+                        message._born_host,
+                        message.reconsume_times,
+                    )
+                    due = self._due_ms(draft, message.store_timestamp)
+                    self._let_wait(draft, message.commit_log_offset, max(0, due - self._clock.now_ms()) / 1000)
+
+    def _due_ms(self, waiting: Draft, stored_at: int) -> int:
+        """When a message that waits is to be delivered."""
+        properties = waiting.properties
+        if waiting.topic == TIMER_TOPIC:
+            return int(properties[Property.TIMER_OUT_MS]) + _TIMER_STEP_MS
+        level = min(waiting.queue_id, len(self._levels) - 1)
+        return stored_at + round(self._levels[level] * 1000)
 
     def recall(self, topic: str, unique_id: str) -> None:
         """Never deliver a message that waits for a point in time; never blocks.  Others are left alone, as a broker does.
@@ -108,6 +144,7 @@ class Intake:
         """
         timer = self._timed.pop((topic, unique_id), None)
         if timer is not None:
+            self.delivered[timer.args[1]] = True
             timer.cancel()
 
     def put_plain(self, draft: Draft) -> Stored:
@@ -172,13 +209,14 @@ class Intake:
         draft.properties[Property.REAL_QUEUE_ID] = str(draft.queue_id)
         draft.topic, draft.queue_id = topic, queue_id
 
-    def _deliver(self, draft: Draft) -> None:
+    def _deliver(self, draft: Draft, start: int) -> None:
         """Store a message whose time has come; it keeps what told of the delay, as real brokers leave it."""
         properties = draft.properties
         if draft.topic == TIMER_TOPIC:
             self._timed.pop(_timer_key(draft), None)
             properties[Property.TIMER_DEQUEUE_MS] = str(self._clock.now_ms())
         draft.topic, draft.queue_id = properties[Property.REAL_TOPIC], int(properties[Property.REAL_QUEUE_ID])
+        self.delivered[start] = True
         self.put_plain(draft)
 
 

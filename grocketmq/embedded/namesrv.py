@@ -7,11 +7,14 @@ Source: Apache RocketMQ 5.3.3, module namesrv, classes ``ClientRequestProcessor`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 from grocketmq.codes import STANDARD_JSON_VERSION, RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.embedded.control import Control
+from grocketmq.embedded.journal import Journal, Saved
+from grocketmq.embedded.table import Table
 from grocketmq.model.route import MASTER_ID, BrokerData, QueueData, TopicRouteData
 from grocketmq.remoting.server import Channel, Handler, Refused, RemotingServer
 from grocketmq.remoting.tls import ServerContext
@@ -52,13 +55,15 @@ class NameServer:
     :param address: ``host:port`` to listen on; port 0 lets the system choose.
     :param control: sees all requests first.
     :param tls: serve TLS only, with this context; None for no TLS.
+    :param data: the directory of its data; None to keep it in memory only.
     """
 
-    def __init__(self, address: str, control: Control, tls: ServerContext | None = None) -> None:
+    def __init__(self, address: str, control: Control, tls: ServerContext | None = None, data: Path | None = None) -> None:
         #: By broker name.
         self.brokers: dict[str, RegisteredBroker] = {}
         #: namespace -> key -> value.
-        self.kv_config: dict[str, dict[str, str]] = {}
+        self.kv_config: Table[str, dict[str, str]] = Table()
+        self._journal = None if data is None else Journal(data / "namesrv.sqlite")
         self._tasks = TaskGroup("embedded name server")
         self.server = RemotingServer(address, self._handlers(), self._tasks, tls=tls)
         control.attach("namesrv", self.server, self._tasks)
@@ -69,13 +74,20 @@ class NameServer:
         return self.server.address
 
     def start(self) -> None:
-        """Listen; blocks only as long as the system takes to bind."""
+        """Listen; blocks only as long as the system takes to bind, and to read its data."""
+        if self._journal is not None:
+            self._journal.open()
+            self._journal.restore({"kv": Saved(self.kv_config)})
+            self._tasks.loop("journal", self._journal.loop)
+            self.server.hold_back = self._journal.hold_back
         self.server.start()
 
     def stop(self) -> None:
         """Close the listener and all connections; what brokers registered stays, as they would register again."""
         self.server.stop()
         self._tasks.kill()
+        if self._journal is not None:
+            self._journal.close()
 
     def register(self, broker: RegisteredBroker) -> None:
         """Take a broker into the routes; never blocks."""
@@ -147,7 +159,8 @@ class NameServer:
 
     def _put_kv(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         header = headers.PutKVConfigRequestHeader.parse(request.ext_fields)
-        self.kv_config.setdefault(header.namespace, {})[header.key] = header.value
+        before = self.kv_config.get(header.namespace, {})
+        self.kv_config[header.namespace] = {**before, header.key: header.value}
         return success(request)
 
     def _get_kv(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
@@ -160,7 +173,8 @@ class NameServer:
 
     def _delete_kv(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         header = headers.DeleteKVConfigRequestHeader.parse(request.ext_fields)
-        self.kv_config.get(header.namespace, {}).pop(header.key, None)
+        before = self.kv_config.get(header.namespace, {})
+        self.kv_config[header.namespace] = {key: value for key, value in before.items() if key != header.key}
         return success(request)
 
 

@@ -10,6 +10,7 @@ from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.store import ConsumeQueue, MessageStore
+from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.remoting.server import Channel, Handler, Refused
 from grocketmq.wire import headers
@@ -30,9 +31,9 @@ class OffsetTable:
 
     def __init__(self, store: MessageStore, topics: TopicTable, clients: ClientTable) -> None:
         #: (group, topic, queue id) -> where the group stands.
-        self.offsets: dict[_Key, int] = {}
+        self.offsets: Table[_Key, int] = Table()
         #: The same: where an operator put the group; the next pull tells it, once.
-        self.resets: dict[_Key, int] = {}
+        self.resets: Table[_Key, int] = Table()
         self._store = store
         self._topics = topics
         self._clients = clients

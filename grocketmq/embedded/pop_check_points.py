@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from grocketmq.embedded.clock import Timer, Timers
+from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.delay import Draft, Intake
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.store import MessageStore
+from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.model.namespace import is_retry_topic, pop_retry_topic_v1, pop_retry_topic_v2
 from grocketmq.model.properties import Property
@@ -58,6 +59,7 @@ class CheckPoints:
     :param topics: its topics.
     :param offsets: its groups' offsets.
     :param timers: end invisible times.
+    :param clock: the time.
     :param retry_topic_v2: by which of its two names a POP retry topic goes.
     """
 
@@ -68,6 +70,7 @@ class CheckPoints:
         topics: TopicTable,
         offsets: OffsetTable,
         timers: Timers,
+        clock: Clock,
         retry_topic_v2: bool,
     ) -> None:
         self._store = store
@@ -75,7 +78,10 @@ class CheckPoints:
         self._topics = topics
         self._offsets = offsets
         self._timers = timers
+        self._clock = clock
         self._retry_topic_v2 = retry_topic_v2
+        #: What is handed out and not acknowledged.
+        self.popped: Table[PoppedQueue, set[int]] = Table()
         self._points: dict[_Key, _CheckPoint] = {}
 
     def retry_topic(self, topic: str, group: str, *, first_version: bool = False) -> str:
@@ -98,7 +104,9 @@ class CheckPoints:
         if old is not None:  # the group was moved back within a millisecond
             old.timer.cancel()
         timer = self._timers.after(invisible_ms / 1000, self._revive, key)
-        self._points[key] = _CheckPoint({*offsets, *(old.offsets if old is not None else ())}, timer)
+        point = self._points[key] = _CheckPoint({*offsets, *(old.offsets if old is not None else ())}, timer)
+        self.popped.setdefault(queue, set()).update(point.offsets)
+        self.popped.touch(queue)
 
     def move(self, queue: PoppedQueue, start: int, pop_time: int, offset: int, now_ms: int, invisible_ms: int) -> int:
         """Give one message a check point of its own, with another invisible time; never blocks.
@@ -117,26 +125,39 @@ class CheckPoints:
         key = _Key(queue, pop_time, start)
         point = self._points.get(key)
         if point is not None:
-            point.offsets.difference_update(offsets)
+            done = point.offsets.intersection(offsets)
+            point.offsets -= done
+            self._no_longer_out(queue, done)
             if not point.offsets:
                 point.timer.cancel()
                 del self._points[key]
 
-    def unacknowledged(self) -> dict[PoppedQueue, list[int]]:
-        """The offsets handed out and not acknowledged, by queue."""
-        found: dict[PoppedQueue, list[int]] = {}
-        for key, point in self._points.items():
-            found.setdefault(key.queue, []).extend(sorted(point.offsets))
-        return found
+    def load(self) -> None:
+        """Have all tried again that was out when the broker ended; never blocks."""
+        for queue, offsets in list(self.popped.items()):
+            del self.popped[queue]
+            self.add(PoppedQueue(*queue), -1, offsets, self._clock.now_ms(), 0)
+
+    def _no_longer_out(self, queue: PoppedQueue, offsets: set[int]) -> None:
+        out = self.popped.get(queue)
+        if out is not None:
+            out -= offsets
+            if out:
+                self.popped.touch(queue)
+            else:
+                del self.popped[queue]
 
     def forget_topic(self, topic: str) -> None:
         """Drop what was popped of a topic."""
         for key in [key for key in self._points if key.queue.topic == topic]:
             self._points.pop(key).timer.cancel()
+        for queue in [queue for queue in self.popped if queue.topic == topic]:
+            del self.popped[queue]
 
     def _revive(self, key: _Key) -> None:
         """The invisible time is over."""
         point = self._points.pop(key)
+        self._no_longer_out(key.queue, point.offsets)
         queue = self._store.queue(key.queue.topic, key.queue.queue_id)
         for offset in sorted(point.offsets):
             frame = queue.at(offset)

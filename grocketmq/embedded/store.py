@@ -14,6 +14,8 @@ from struct import Struct
 from typing import NamedTuple
 
 from grocketmq.embedded.filters import EVERYTHING, MessageFilter
+from grocketmq.embedded.journal import Journal, LoggedMessage
+from grocketmq.embedded.table import Table
 from grocketmq.hashing import java_string_hash
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_message
@@ -89,8 +91,15 @@ class CommitLog:
         self.end = 0
         #: The number of the first message kept.
         self.first = 0
+        #: Told where the log begins after some of it was dropped.
+        self.on_drop: Callable[[int], object] = lambda start: None
         self._frames: list[bytes] = []
         self._starts = array("q")
+
+    @property
+    def count(self) -> int:
+        """How many messages were ever put here, as far as it knows."""
+        return self.first + len(self._frames)
 
     def append(self, frame: bytes) -> int:
         """Add a message whose commit log offset is :attr:`end`; never blocks.
@@ -124,17 +133,19 @@ class CommitLog:
         del self._frames[:count]
         del self._starts[:count]
         self.first += count
+        self.on_drop(self._starts[0])
 
 
 class ConsumeQueue:
     """One queue of a topic.
 
     :param log: where its messages are.
+    :param first: the offset of its first message.
     """
 
-    def __init__(self, log: CommitLog) -> None:
+    def __init__(self, log: CommitLog, first: int = 0) -> None:
         self._log = log
-        self._first = 0
+        self._first = first
         self._numbers = array("q")
         self._tags = array("i")
 
@@ -186,6 +197,11 @@ class ConsumeQueue:
                 size += len(frame)
             place += 1
         return Got(GetStatus.FOUND if frames else GetStatus.NO_MATCHED, self._first + place, low, high, frames)
+
+    def frames(self) -> Iterator[bytes]:
+        """All its messages, oldest first."""
+        self._trim()
+        return map(self._log.frame, self._numbers)
 
     def at(self, offset: int) -> bytes | None:
         """The message at an offset, None when it is not kept (any more)."""
@@ -250,6 +266,9 @@ class MessageStore:
         self.queues: dict[tuple[str, int], ConsumeQueue] = {}
         #: Told of each message: topic, queue id.
         self.on_arrival: Callable[[tuple[str, int]], None] = lambda key: None
+        #: Where queues stand of which messages were dropped; kept so that offsets are never given twice.
+        self.ends: Table[tuple[str, int], int] = Table()
+        self._journal: Journal | None = None
         self._now_ms = now_ms
 
     def put(
@@ -293,6 +312,8 @@ class MessageStore:
             reconsume_times=reconsume_times,
             prepared_transaction_offset=prepared_transaction_offset,
         )
+        if self._journal is not None:
+            self._journal.message(LoggedMessage(start, topic, queue_id, tags, frame))
         queue.append(self.log.append(frame), tags)
         self.on_arrival(key)
         return Stored(queue_offset, start)
@@ -305,3 +326,29 @@ class MessageStore:
         """Drop a topic's queues; their messages stay in the log until it drops them."""
         for key in [key for key in self.queues if key[0] == topic]:
             del self.queues[key]
+            self.ends.pop(key, None)
+        if self._journal is not None:
+            self._journal.forget_topic(topic)
+
+    # -- on disk -------------------------------------------------------------------------------------------------------------
+
+    def load(self, journal: Journal) -> None:
+        """Take in what a journal has, and have it follow from now on; blocks this greenlet only."""
+        for message in journal.messages():
+            key = (message.topic, message.queue_id)
+            queue = self.queues.get(key)
+            if queue is None:
+                queue = self.queues[key] = ConsumeQueue(self.log, queue_offset_of(message.frame))
+            self.log.end = message.start
+            queue.append(self.log.append(message.frame), message.tags)
+        for key, end in self.ends.items():
+            if self.queue(*key).max_offset < end:
+                self.queues[key] = ConsumeQueue(self.log, end)
+        self._journal = journal
+        self.log.on_drop = self._dropped
+
+    def _dropped(self, start: int) -> None:
+        assert self._journal is not None
+        for key, queue in self.queues.items():
+            self.ends[key] = queue.max_offset
+        self._journal.drop_before(start)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
+from grocketmq.embedded.table import Table
 from grocketmq.errors import ConfigError
 from grocketmq.model.namespace import TRANS_HALF_TOPIC, is_dlq_topic, is_retry_topic, is_system_topic, reply_topic
 from grocketmq.model.route import Permission
@@ -61,7 +62,11 @@ class TopicTable:
     """
 
     def __init__(self, cluster: str, broker: str, auto_create: bool, on_deleted: Callable[[str], None]) -> None:
-        self.configs = {config.topic_name: config for config in _system_topics(cluster, broker, auto_create)}
+        self.configs: Table[str, TopicConfig] = Table(
+            {config.topic_name: config for config in _system_topics(cluster, broker, auto_create)}
+        )
+        #: Those that every broker has.
+        self.own = frozenset(self.configs)
         self._on_deleted = on_deleted
 
     def handlers(self) -> dict[int, Handler]:

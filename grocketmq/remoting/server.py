@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 
 import gevent
@@ -241,6 +242,9 @@ class RemotingServer:
         self.serialize_type = serialize_type
         #: Looks at each request first; True when it has taken the request over.  None for the fast way.
         self.intercept: Callable[[RemotingCommand, Channel], bool] | None = None
+        #: Given a function that sends an answer; True when it keeps the answer for later, and tells then whether what the
+        #: request changed could be kept.  None for no such wait.
+        self.hold_back: Callable[[Callable[[bool], object]], bool] | None = None
         self.channels: set[Channel] = set()
         self._address = split_address(address)
         #: Request code -> handler.
@@ -256,6 +260,10 @@ class RemotingServer:
         """``host:port``, with the port that it got once it was started; it keeps the port when it is started again."""
         host, port = self._address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def use_port(self, port: int) -> None:
+        """Listen on this port from the next start on; 0 lets the system choose."""
+        self._address = (self._address[0], port)
 
     @property
     def running(self) -> bool:
@@ -309,7 +317,8 @@ class RemotingServer:
                 raise Refused(ResponseCode.REQUEST_CODE_NOT_SUPPORTED, f" request type {request.code} not supported")
             answer = handler(request, channel)
             if answer is not None and not request.flag & RpcFlag.ONEWAY:
-                channel.reply(answer)
+                if self.hold_back is None or not self.hold_back(partial(_reply, request, channel, answer)):
+                    channel.reply(answer)
             return
         except Refused as refused:
             answer = RemotingCommand.response_to(request, refused.code, refused.remark, refused.ext_fields)
@@ -354,6 +363,13 @@ def _shake_hands(sock: socket.socket, context: ServerContext) -> TLSSocket:
     secure = TLSSocket(sock, context)
     secure.handshake(HANDSHAKE_TIMEOUT)
     return secure
+
+
+def _reply(request: RemotingCommand, channel: Channel, answer: RemotingCommand, kept: bool) -> None:
+    """Send an answer that was held back."""
+    if not kept:
+        answer = RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, "it could not be written to disk")
+    channel.reply(answer)
 
 
 def _listen(host: str, port: int) -> socket.socket:

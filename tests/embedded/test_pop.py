@@ -60,7 +60,7 @@ def receive(consumer: SimpleConsumer, count: int) -> list[MessageExt]:
 
 def out(cluster: EmbeddedCluster) -> int:
     """How many messages are handed out and not acknowledged."""
-    return sum(len(offsets) for broker in cluster.brokers.values() for offsets in broker.check_points.unacknowledged().values())
+    return sum(len(offsets) for broker in cluster.brokers.values() for offsets in broker.check_points.popped.values())
 
 
 def test_everything_is_consumed_once(cluster: EmbeddedCluster, producer: Producer) -> None:
@@ -156,11 +156,7 @@ def test_a_failed_message_comes_again_when_its_delay_is_over(cluster: EmbeddedCl
         producer.send(Message("T", b"x"))
         for number in range(2):
             wait_for(lambda number=number: len(tries) == number + 1, timeout=10)
-            wait_for(
-                lambda: any(
-                    point == 1 for point in map(len, cluster.brokers["broker-a"].check_points.unacknowledged().values())
-                )
-            )
+            wait_for(lambda: any(point == 1 for point in map(len, cluster.brokers["broker-a"].check_points.popped.values())))
             gevent.sleep(0.1)
             cluster.clock.advance(31)
         wait_for(lambda: tries == [0, 1, 2], timeout=10)
