@@ -14,7 +14,7 @@ from grocketmq.client.namesrv import NameServers
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.errors import QueryNotFoundError, RouteNotFoundError, broker_error
 from grocketmq.model.message import MessageExt
-from grocketmq.model.results import PullStatus, SendResult, SendStatus
+from grocketmq.model.results import PullStatus, SendResult
 from grocketmq.model.route import MessageQueue, TopicRouteData
 from grocketmq.model.subscription import SubscriptionData
 from grocketmq.remoting.client import RemotingClient
@@ -38,12 +38,6 @@ SEND_BACK_TIMEOUT = 5.0
 LOCK_TIMEOUT = 1.0
 CREATE_TOPIC_TIMEOUT = 5.0
 
-_STORED = {
-    ResponseCode.SUCCESS: SendStatus.SEND_OK,
-    ResponseCode.FLUSH_DISK_TIMEOUT: SendStatus.FLUSH_DISK_TIMEOUT,
-    ResponseCode.FLUSH_SLAVE_TIMEOUT: SendStatus.FLUSH_SLAVE_TIMEOUT,
-    ResponseCode.SLAVE_NOT_AVAILABLE: SendStatus.SLAVE_NOT_AVAILABLE,
-}
 _PULLED = {
     ResponseCode.SUCCESS: PullStatus.FOUND,
     ResponseCode.PULL_NOT_FOUND: PullStatus.NO_NEW_MSG,
@@ -146,14 +140,14 @@ class ClientAPI:
         :param queue: where it goes.
         :param msg_id: the id the client gave it.
         """
-        return _send_result(self._remoting.call(address, command, deadline), address, queue, msg_id)
+        return read_send_answer(self._remoting.call(address, command, deadline), address, queue, msg_id)
 
     def send_later(
         self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float
     ) -> Callable[[], SendResult]:
         """As :meth:`send`, in two halves: the request is queued now, what is returned waits for the answer."""
         answer = self._remoting.invoke_later(address, command, timeout)
-        return lambda: _send_result(answer(), address, queue, msg_id)
+        return lambda: read_send_answer(answer(), address, queue, msg_id)
 
     def send_oneway(self, address: str, command: SendCommand, timeout: float) -> None:
         """Send a message that gets no answer; returns when it is queued for sending."""
@@ -346,10 +340,3 @@ def _body(answer: RemotingCommand, address: str) -> bytes:
     if answer.code != ResponseCode.SUCCESS:
         raise broker_error(answer.code, answer.remark, address)
     return answer.body or b""
-
-
-def _send_result(answer: RemotingCommand, address: str, queue: MessageQueue, msg_id: str) -> SendResult:
-    status = _STORED.get(answer.code)  # type: ignore[call-overload]
-    if status is None:
-        raise broker_error(answer.code, answer.remark, address)
-    return read_send_answer(answer, status, msg_id, queue)

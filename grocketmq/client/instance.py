@@ -301,7 +301,7 @@ class ClientInstance:
     def send_address(self, queue: MessageQueue, deadline: Deadline) -> str:
         """Where to send a queue's messages: its master, at the second port with ``vip_channel``; blocks as
         :meth:`master_address`."""
-        address = self.master_address(queue, deadline)
+        address = self.routes.master(queue.broker_name) or self.master_address(queue, deadline)
         return vip_address(address) if self.config.vip_channel else address
 
     def _update_routes(self) -> float | None:

@@ -17,7 +17,7 @@ __all__ = [
     "RESERVED_NAMES",
     "Property",
     "check_property_text",
-    "check_written_properties",
+    "checked_properties",
     "decode_properties",
     "encode_properties",
 ]
@@ -162,17 +162,21 @@ def check_property_text(what: str, text: object, *, layout: bool = False) -> Non
         raise MessageError(f"{what} is not encodable as UTF-8: {error}") from error
 
 
-def check_written_properties(topic: str, properties: Mapping[str, str | None], text: str) -> None:
-    """Refuse properties that were written past the checks of ``Message`` and do not survive the way; never blocks.
+def checked_properties(topic: str, properties: Mapping[str, str | None]) -> str:
+    """Write properties as the text that travels, refusing those that were written past the checks of ``Message`` and would
+    not survive the way; never blocks.
 
-    :param topic: the message's topic, for the message.
+    :param topic: the message's topic, for the message of the error.
     :param properties: the message's.
-    :param text: what :func:`encode_properties` made of them.
+    :returns: as :func:`encode_properties`.
     :raises MessageError: naming the property.
     """
+    text = encode_properties(properties)
     count = len(properties)
-    if text.count(_PROPERTY_END) == count and text.count(_NAME_VALUE) == count:
-        return
-    for name, value in properties.items():
-        if _PROPERTY_END in f"{name}{value}" or _NAME_VALUE in name:
-            raise MessageError(f"message of topic {topic}: property {name!r} holds a separator of the protocol (0x01 or 0x02)")
+    if text.count(_PROPERTY_END) != count or text.count(_NAME_VALUE) != count:
+        for name, value in properties.items():
+            if _PROPERTY_END in f"{name}{value}" or _NAME_VALUE in name:
+                raise MessageError(
+                    f"message of topic {topic}: property {name!r} holds a separator of the protocol (0x01 or 0x02)"
+                )
+    return text

@@ -13,7 +13,7 @@ from grocketmq.codes import RequestCode
 from grocketmq.errors import LocalProtocolError, MessageError
 from grocketmq.model.message import DELAY_PROPERTIES, TIMER_PROPERTIES, Message
 from grocketmq.model.message_id import UniqueIdGenerator
-from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, check_written_properties, encode_properties
+from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties, encode_properties
 from grocketmq.model.validators import check_batch, check_message
 from grocketmq.producer.config import ProducerConfig
 from grocketmq.wire.compression import compress
@@ -181,8 +181,7 @@ class OutgoingMaker:
 
 
 def _property_text(topic: str, properties: dict[str, str]) -> str:
-    text = encode_properties(properties)
-    check_written_properties(topic, properties, text)
+    text = checked_properties(topic, properties)
     if len(text) <= MAX_PROPERTIES_BYTES and text.isascii():
         return text
     try:

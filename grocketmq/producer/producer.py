@@ -41,6 +41,7 @@ from grocketmq.producer.picker import QueuePicker
 from grocketmq.producer.selector import QueueSelector, select_queue_by_hash
 from grocketmq.producer.window import SendWindow
 from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.lifecycle import ServiceState
 
 __all__ = ["Producer"]
 
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_TRY = 1.0
 #: Reading a member of an enumeration costs five times a global.
 _SEND_OK = SendStatus.SEND_OK
+_RUNNING = ServiceState.RUNNING
 
 
 class Producer(BrokerCalls):
@@ -110,7 +112,7 @@ class Producer(BrokerCalls):
 
     def _leave(self) -> None:
         self._under_way -= 1
-        if not self._under_way:
+        if not self._under_way and self._state is not _RUNNING:
             self._idle.set()
 
     # -- sending -------------------------------------------------------------------------------------------------------------
@@ -386,9 +388,12 @@ class Producer(BrokerCalls):
         address = instance.send_address(queue, deadline)
         command = self._maker.command(outgoing, queue.broker_name, queue.queue_id)
         seconds = deadline.check("send")
-        limit = self.settings.try_timeout
-        share = limit if limit is not None else max(seconds / left, _SHORTEST_TRY)
-        return instance.api.send(address, command, queue, outgoing.msg_id, Deadline(share) if share < seconds else deadline)
+        share = self.settings.try_timeout
+        if share is None:
+            share = seconds / left if seconds > left * _SHORTEST_TRY else _SHORTEST_TRY
+        if share < seconds:
+            deadline = Deadline(share)
+        return instance.api.send(address, command, queue, outgoing.msg_id, deadline)
 
     def _may_retry(self, error: GRocketMQError, only_unanswered: bool) -> bool:
         if error.refresh_route:

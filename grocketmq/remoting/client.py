@@ -15,7 +15,7 @@ from gevent.monkey import get_original
 
 from grocketmq.codes import ResponseCode, SerializeType
 from grocketmq.errors import ClientStateError, ConnectError, ForkError, GoAwayError, GRocketMQError
-from grocketmq.remoting.connection import Call, Connection, ConnectionState
+from grocketmq.remoting.connection import Connection, ConnectionState
 from grocketmq.remoting.stream import ByteStream, connect
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
@@ -126,13 +126,15 @@ class RemotingClient:
     def call(self, address: str, request: RemotingCommand, deadline: Deadline) -> RemotingCommand:
         """As :meth:`invoke`, until a deadline."""
         connection = self._connection(address, deadline)
-        answer = connection.finish(self._begin(connection, request, deadline))
+        frame = self._encode(address, request)
+        answer = connection.finish(connection.begin(request.opaque, frame, deadline))
         if self._hooks:
             self._after(address, request, answer)
         if answer.code == _GO_AWAY:
             self._retire(connection)
             connection = self._connection(address, deadline)
-            answer = connection.finish(self._begin(connection, request, deadline))
+            frame = self._encode(address, request)
+            answer = connection.finish(connection.begin(request.opaque, frame, deadline))
             self._after(address, request, answer)
             if answer.code == _GO_AWAY:
                 raise GoAwayError(answer.code, answer.remark, address)
@@ -168,7 +170,8 @@ class RemotingClient:
         """
         deadline = Deadline(timeout)
         connection = self._connection(address, deadline)
-        call = self._begin(connection, request, deadline)
+        frame = self._encode(address, request)
+        call = connection.begin(request.opaque, frame, deadline)
 
         def answer() -> RemotingCommand:
             found = connection.finish(call)
@@ -267,20 +270,20 @@ class RemotingClient:
             self._retired.add(connection)
             connection.retire()
 
-    def _begin(self, connection: Connection, request: RemotingCommand, deadline: Deadline) -> Call:
-        frame = self._encode(connection.address, request)
-        return connection.begin(request.opaque, frame, deadline)
-
     def _encode(self, address: str, request: RemotingCommand) -> bytes:
         request.opaque = self._next_opaque() & _MAX_OPAQUE
+        if self._hooks:
+            self._before(address, request)
+        if self._credentials is not None:
+            request.ext_fields = signed_fields(request.ext_fields, request.body, self._credentials)
+        return encode_command(request, self._serialize_type)
+
+    def _before(self, address: str, request: RemotingCommand) -> None:
         for hook in self._hooks:
             try:
                 hook.before_request(address, request)
             except Exception:
                 log.exception("hook %r failed before request %d to %s", hook, request.code, address)
-        if self._credentials is not None:
-            request.ext_fields = signed_fields(request.ext_fields, request.body, self._credentials)
-        return encode_command(request, self._serialize_type)
 
     def _after(self, address: str, request: RemotingCommand, response: RemotingCommand | None) -> None:
         for hook in self._hooks:

@@ -53,7 +53,7 @@ from zlib import crc32
 
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
 from grocketmq.model.message import Message, MessageExt
-from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, check_written_properties, encode_properties
+from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties
 from grocketmq.wire.compression import decompress as unpack_body
 from grocketmq.wire.flags import CompressionType, MessageSysFlag
 
@@ -346,9 +346,7 @@ def encode_batch(messages: Iterable[Message]) -> bytes:
     for message in messages:
         body = message.body
         try:
-            properties = encode_properties(message.properties)
-            check_written_properties(message.topic, message.properties, properties)
-            text = properties.encode()
+            text = checked_properties(message.topic, message.properties).encode()
             head = _BATCH_LAYOUT.pack(22 + len(body) + len(text), 0, 0, message.flag, len(body))
             pieces += (head, body, _INT16.pack(len(text)), text)
         except (struct.error, UnicodeEncodeError) as error:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from grocketmq.codes import RequestCode
-from grocketmq.errors import RemoteProtocolError
+from grocketmq.codes import RequestCode, ResponseCode
+from grocketmq.errors import RemoteProtocolError, broker_error
 from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue
 from grocketmq.wire.command import RemotingCommand
@@ -17,6 +17,13 @@ from grocketmq.wire.request_template import PreparedCommand, RequestTemplate
 __all__ = ["SendCommand", "SendTemplate", "read_send_answer"]
 
 _DEFAULT_REGION = "DefaultRegion"
+
+_STORED = {
+    ResponseCode.SUCCESS: SendStatus.SEND_OK,
+    ResponseCode.FLUSH_DISK_TIMEOUT: SendStatus.FLUSH_DISK_TIMEOUT,
+    ResponseCode.FLUSH_SLAVE_TIMEOUT: SendStatus.FLUSH_SLAVE_TIMEOUT,
+    ResponseCode.SLAVE_NOT_AVAILABLE: SendStatus.SLAVE_NOT_AVAILABLE,
+}
 
 
 class SendTemplate(RequestTemplate):
@@ -62,15 +69,19 @@ class SendCommand(PreparedCommand):
         super().__init__(template, numbers, properties, body)
 
 
-def read_send_answer(answer: RemotingCommand, status: SendStatus, msg_id: str, queue: MessageQueue) -> SendResult:
+def read_send_answer(answer: RemotingCommand, address: str, queue: MessageQueue, msg_id: str) -> SendResult:
     """Read the answer to a send, in place of the slower ``SendMessageResponseHeader``; never blocks.
 
-    :param answer: an answer with a code that means stored.
-    :param status: what that code means.
+    :param answer: the answer.
+    :param address: who gave it.
+    :param queue: where the message was sent; the broker chose the queue itself if that is -1.
     :param msg_id: the id the client gave the message.
-    :param queue: where it was sent; the broker chose the queue itself if that is -1.
+    :raises BrokerError: when the answer does not mean stored.
     :raises RemoteProtocolError: when a field is missing or is no number.
     """
+    status = _STORED.get(answer.code)  # type: ignore[call-overload]
+    if status is None:
+        raise broker_error(answer.code, answer.remark, address)
     ext = answer.ext_fields or {}
     try:
         queue_id = int(ext["queueId"] or "")

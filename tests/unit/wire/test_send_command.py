@@ -121,7 +121,7 @@ QUEUE = MessageQueue("t", "b", 0)
 
 
 def read(ext: dict[str, str | None] | None, queue: MessageQueue = QUEUE) -> SendResult:
-    return read_send_answer(RemotingCommand(0, ext_fields=ext), SendStatus.SEND_OK, "ID", queue)
+    return read_send_answer(RemotingCommand(0, ext_fields=ext), "here:1", queue, "ID")
 
 
 def test_answer() -> None:
