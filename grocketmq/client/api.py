@@ -149,9 +149,9 @@ class ClientAPI:
         answer = self._remoting.invoke_later(address, command, timeout)
         return lambda: read_send_answer(answer(), address, queue, msg_id)
 
-    def send_oneway(self, address: str, command: SendCommand, timeout: float) -> None:
+    def send_oneway(self, address: str, command: SendCommand, deadline: Deadline) -> None:
         """Send a message that gets no answer; returns when it is queued for sending."""
-        self._remoting.invoke_oneway(address, command, timeout)
+        self._remoting.post(address, command, deadline)
 
     def send_back(self, address: str, message: MessageExt, group: str, delay_level: int, max_reconsume_times: int) -> None:
         """Give a message back to the broker that holds it, to be delivered again later or put to the dead letters."""

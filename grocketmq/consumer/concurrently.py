@@ -64,11 +64,6 @@ class ConsumeRequest(Generic[Q]):
         self.taken += len(batch)
         return batch
 
-    @property
-    def has_more(self) -> bool:
-        """Whether some are left to take."""
-        return self.taken < len(self.messages)
-
 
 class ConcurrentConsumeService:
     """The consuming half of a concurrent push consumer; see :class:`~grocketmq.consumer.service.ConsumeService`.
@@ -102,6 +97,9 @@ class ConcurrentConsumeService:
     def submit(self, queue: MessageQueue, process_queue: ProcessQueue, messages: list[MessageExt], max_offset: int) -> None:
         """See :class:`~grocketmq.consumer.service.ConsumeService`."""
         process_queue.put(messages, max_offset)
+        if is_retry_topic(queue.topic):
+            for message in messages:
+                message.topic = message.properties.get(Property.RETRY_TOPIC, message.topic)
         self._pool.put(ConsumeRequest(queue, process_queue, messages))
 
     def pull_pause(self, process_queue: ProcessQueue) -> float:
@@ -136,53 +134,57 @@ class ConcurrentConsumeService:
     # -- the listener greenlets ----------------------------------------------------------------------------------------------
 
     def _work(self, request: ConsumeRequest[ProcessQueue]) -> None:
+        """Take batches of a request until none is left: for a short listener this loop is what consuming costs."""
+        pool, queue, process_queue = self._pool, request.queue, request.process_queue
+        size = self._settings.consume_batch_size
+        counts = self._stats.topic(queue.topic)
         request.offered = False
-        while not self._pool.stopped and not request.process_queue.dropped:
-            batch = request.take(self._settings.consume_batch_size)
-            if not batch:
-                return
-            if request.has_more and not request.offered:
+        while batch := request.take(size):
+            if not request.offered and request.taken < len(request.messages):
                 request.offered = True
-                self._pool.put(request)
-            self._pool.admit(len(batch))
-            self._consume(request, batch)
+                pool.put(request)
+            pool.admit(len(batch))
+            if pool.stopped or process_queue.dropped:
+                return
+            began = monotonic()
+            process_queue.mark_started(batch, began)
+            consumed, delay_level = self._call_listener(request, batch)
+            counts.listener_calls += 1
+            counts.listener_seconds += monotonic() - began
+            counts.consumed += consumed
+            if consumed < len(batch):
+                counts.failed += len(batch) - consumed
+                batch = self._send_rest_back(request, batch, consumed, delay_level)
+            offset = process_queue.remove(batch)
+            if offset != NO_OFFSET and not request.process_queue.dropped:  # else its next owner gets them all again
+                self._store.update(queue, offset, increase_only=True)
 
-    def _consume(self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt]) -> None:
-        if self._pool.stopped or request.process_queue.dropped:  # while it waited to be admitted
-            return
-        if is_retry_topic(request.queue.topic):
-            for message in batch:
-                message.topic = message.properties.get(Property.RETRY_TOPIC, message.topic)
-        context = ConsumeContext(request.queue, delay_level_when_next_consume=self._settings.delay_level_when_next_consume)
-        began = monotonic()
-        request.process_queue.mark_started(batch, began)
+    def _call_listener(self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt]) -> tuple[int, int]:
+        """How many messages were consumed, and the delay of those that are sent back."""
+        context = ConsumeContext(request.queue, None, self._settings.delay_level_when_next_consume)
         try:
-            consumed = consumed_of(self._listener(list(batch), context), context, len(batch))
+            answer = self._listener(list(batch), context)
+            if answer is None and context.ack_index is None:
+                return len(batch), 0
+            return consumed_of(answer, context, len(batch)), context.delay_level_when_next_consume
         except (Exception, gevent.Timeout):  # a Timeout that the listener set and let through is a failure of the listener
             self._pool.log_failure(len(batch), request.queue)
-            consumed = 0
+            return 0, context.delay_level_when_next_consume
         except BaseException:  # this greenlet ends; its messages are given to another one
             self._pool.put(ConsumeRequest(request.queue, request.process_queue, batch), CONSUME_AGAIN_PAUSE)
             raise
-        counts = self._stats.topic(request.queue.topic)
-        counts.listener_calls += 1
-        counts.listener_seconds += monotonic() - began
-        counts.consumed += consumed
-        counts.failed += len(batch) - consumed
-        if not request.process_queue.dropped:  # else its next owner gets them all again
-            self._finish(request, batch, consumed, context.delay_level_when_next_consume)
 
-    def _finish(self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt], consumed: int, delay_level: int) -> None:
-        """Send back what was not consumed, forget the rest, move the offset."""
-        done = batch
-        if consumed < len(batch):
-            kept = [message for message in batch[consumed:] if not self._sent_back(request, message, delay_level)]
-            if kept:
-                self._pool.put(ConsumeRequest(request.queue, request.process_queue, kept), CONSUME_AGAIN_PAUSE)
-                done = [message for message in batch if message not in kept]
-        offset = request.process_queue.remove(done)
-        if offset != NO_OFFSET and not request.process_queue.dropped:
-            self._store.update(request.queue, offset, increase_only=True)
+    def _send_rest_back(
+        self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt], consumed: int, delay_level: int
+    ) -> list[MessageExt]:
+        """Send back what was not consumed; what is done with then.  What no broker takes is consumed again here."""
+        if request.process_queue.dropped:  # its next owner gets them all again
+            return []
+        kept = [message for message in batch[consumed:] if not self._sent_back(request, message, delay_level)]
+        if not kept:
+            return batch
+        self._pool.put(ConsumeRequest(request.queue, request.process_queue, kept), CONSUME_AGAIN_PAUSE)
+        return [message for message in batch if message not in kept]
 
     def _sent_back(self, request: ConsumeRequest[ProcessQueue], message: MessageExt, delay_level: int) -> bool:
         """Whether this consumer is rid of the message: a broker took it, or it was sent back before for being overdue."""

@@ -122,7 +122,7 @@ class PopConsumeService:
             batch = request.take(self._settings.consume_batch_size)
             if not batch:
                 return
-            if request.has_more and not request.offered:
+            if not request.offered and request.taken < len(request.messages):
                 request.offered = True
                 self._pool.put(request)
             self._pool.admit(len(batch))

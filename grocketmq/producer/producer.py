@@ -270,8 +270,11 @@ class Producer(BrokerCalls):
             deadline = Deadline(self.settings.send_timeout)
             outgoing = self._maker.message(msg)
             info = self._publish_info(outgoing.message.topic, deadline)
-            chosen = self._choose(outgoing, info, queue, selector, arg) or self._picker.pick(info)
-
+            chosen = None
+            if queue is not None or selector is not None:
+                chosen = self._choose(outgoing, info, queue, selector, arg)
+            if chosen is None:
+                chosen = self._picker.pick(info)
             if outgoing.timed:
                 self._check_timers(chosen, deadline)
             address = self._instance.send_address(chosen, deadline)
@@ -281,7 +284,7 @@ class Producer(BrokerCalls):
                 answer = self._instance.api.send_later(address, command, chosen, outgoing.msg_id, self.settings.send_timeout)
                 self._oneway.watch(chosen.broker_name, lambda: self._confirm(answer, outgoing, chosen))
             else:
-                self._instance.api.send_oneway(address, command, deadline.remaining())
+                self._instance.api.send_oneway(address, command, deadline)
         finally:
             self._leave()
 

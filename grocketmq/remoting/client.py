@@ -185,11 +185,15 @@ class RemotingClient:
 
         :raises RemotingError: when there is no connection, or no room to queue it.
         """
-        deadline = Deadline(timeout)
+        self.post(address, request, Deadline(timeout))
+
+    def post(self, address: str, request: RemotingCommand, deadline: Deadline) -> None:
+        """As :meth:`invoke_oneway`, until a deadline."""
         connection = self._connection(address, deadline)
         request.flag |= RpcFlag.ONEWAY
         connection.post(self._encode(address, request), deadline)
-        self._after(address, request, None)
+        if self._hooks:
+            self._after(address, request, None)
 
     def addresses(self) -> list[str]:
         """The peers with an open connection."""

@@ -213,7 +213,8 @@ class Connection:
         :raises ConnectionLostError: the connection has ended.
         """
         self._check_owner()
-        self._wait_for_room(deadline)
+        if self.state is not _OPEN or self._out_bytes > MAX_OUT_BYTES or not self._room.is_set():
+            self._wait_for_room(deadline)
         self._write(frame)
 
     def retire(self) -> None:
