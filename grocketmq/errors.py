@@ -208,7 +208,7 @@ class ServiceNotAvailableError(BrokerError):
 
 
 class NoPermissionError(BrokerError):
-    """Code 16: not allowed, by permission bits or by access control."""
+    """Not allowed, by permission bits or by access control: code 16, or code 1 of a 4.x broker's access control."""
 
     retriable = True
     refresh_route = True
@@ -303,6 +303,10 @@ _BROKER_ERRORS: dict[int, type[BrokerError]] = {
 }
 
 
+#: A 4.x broker answers "failed inside" when its access control refuses, and names the exception's class.
+_OLD_ACCESS_CONTROL = "org.apache.rocketmq.acl.common.AclException"
+
+
 def broker_error(code: int, remark: str | None, address: str) -> BrokerError:
     """Make the error for a response code; never blocks.
 
@@ -310,8 +314,14 @@ def broker_error(code: int, remark: str | None, address: str) -> BrokerError:
     :param remark: the answer's remark.
     :param address: ``host:port`` of the peer that answered.
     :returns: an instance of the code's class, of :class:`BrokerError` itself for a code without one.
+
+    Source: Apache RocketMQ 4.9.7, module acl, class ``PlainPermissionManager``; module remoting, class
+    ``NettyRemotingAbstract``.
     """
-    return _BROKER_ERRORS.get(code, BrokerError)(code, remark, address)
+    kind = _BROKER_ERRORS.get(code, BrokerError)
+    if kind is BrokerSystemError and (remark or "").startswith(_OLD_ACCESS_CONTROL):
+        kind = NoPermissionError
+    return kind(code, remark, address)
 
 
 class RouteNotFoundError(GRocketMQError):

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+from grocketmq.client.namesrv import split_namesrv
 from grocketmq.codes import SerializeType
 from grocketmq.errors import ConfigError
 from grocketmq.remoting.client import RPCHook
-from grocketmq.remoting.stream import split_address
+from grocketmq.remoting.http import check_url
 from grocketmq.remoting.tls import TLSConfig, TLSOption
 from grocketmq.wire.acl import Credentials
 from grocketmq.wire.framing import MAX_FRAME_BYTES
@@ -33,7 +34,8 @@ class ClientConfig:
     ``NettyClientConfig``.
     """
 
-    #: Name servers: ``"host:port;host:port"`` or a list of such.  Default: the environment variables GROCKETMQ_NAMESRV, then
+    #: Name servers: ``"host:port;host:port"``, a list of such, or the ``http://`` or ``https://`` URL of an address server,
+    #: which is asked for them at the start and every two minutes.  Default: the environment variables GROCKETMQ_NAMESRV, then
     #: NAMESRV_ADDR.
     namesrv: str | Iterable[str] | None = None
     #: Sets clients of one process apart that would otherwise share an instance.  Default: none.
@@ -80,9 +82,15 @@ class ClientConfig:
 
     @property
     def namesrv_addresses(self) -> tuple[str, ...]:
-        """The name servers, each ``host:port``."""
+        """The name servers, each ``host:port``; with an address server, its URL alone."""
         assert isinstance(self.namesrv, tuple)
         return self.namesrv
+
+    @property
+    def address_server(self) -> str | None:
+        """The URL of the address server, None without one."""
+        first = self.namesrv_addresses[0]
+        return first if _is_url(first) else None
 
     @property
     def tls_config(self) -> TLSConfig | None:
@@ -114,13 +122,15 @@ def _name_servers(given: str | Iterable[str] | None) -> tuple[str, ...]:
         given = next((os.environ[name] for name in NAMESRV_VARIABLES if os.environ.get(name)), None)
     if given is None:
         raise ConfigError(f"no name server: give namesrv= or set {' or '.join(NAMESRV_VARIABLES)}")
-    pieces = given.split(";") if isinstance(given, str) else [piece for one in given for piece in one.split(";")]
-    addresses = tuple(piece.strip() for piece in pieces if piece.strip())
-    if not addresses:
-        raise ConfigError(f"namesrv {given!r} names no server")
-    for address in addresses:
-        split_address(address)
-    return addresses
+    text = given if isinstance(given, str) else ";".join(given)
+    if _is_url(text.strip()) and ";" not in text:
+        check_url(text.strip())
+        return (text.strip(),)
+    return split_namesrv(text)
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
 
 
 def split_options(client: str, options: Mapping[str, Any], own: type[T]) -> tuple[ClientConfig, T]:

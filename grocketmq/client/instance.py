@@ -8,6 +8,8 @@ task             interval                  what it does
 update routes    ``route_poll_interval``   fetches the routes of all topics in use; often while a consumer has none
 heartbeat        ``heartbeat_interval``    drops brokers that no route names, tells the others which groups live here
 rebalance        20 s, 1 s, or when woken  lets every consumer take its share of the queues
+update name      120 s                     asks the address server for the name servers, if there is one
+servers
 persist offsets  ``persist_offset_...``    lets every consumer store its offsets
 ===============  ========================  =========================================================================
 
@@ -20,6 +22,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from time import time_ns
 
 import gevent
@@ -29,7 +32,7 @@ from grocketmq.client.api import ROUTE_TIMEOUT, ClientAPI
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.heartbeat import heartbeat_body
 from grocketmq.client.members import ConsumerMember, ProducerMember, TransactionChecker
-from grocketmq.client.namesrv import NameServers
+from grocketmq.client.namesrv import AddressServer, NameServers
 from grocketmq.client.processor import BrokerRequests
 from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
 from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, RouteNotFoundError
@@ -51,6 +54,7 @@ REBALANCE_INTERVAL = 20.0
 #: Seconds until the next try while some consumer has not got its share, and the least time between two rounds.
 REBALANCE_SOON = 1.0
 FIRST_HEARTBEAT = 1.0
+NAMESRV_FETCH_INTERVAL = 120.0
 FIRST_PERSIST = 10.0
 #: Seconds for telling all brokers that a group has left.
 UNREGISTER_TIMEOUT = 3.0
@@ -66,7 +70,10 @@ class ClientInstance:
         self.config = config
         #: Clients that use it; the manager counts.
         self.users = 0
-        ip = local_ip(config.namesrv_addresses[0])
+        url = config.address_server
+        self._address_server = url and AddressServer(url, config.unit_name, config.connect_timeout, config.tls_config)
+        addresses = self._address_server.fetch() if self._address_server else config.namesrv_addresses
+        ip = local_ip(addresses[0])
         name = "#".join(filter(None, (config.instance_name, f"{os.getpid()}#{time_ns()}")))
         #: The name under which brokers know this instance.
         self.client_id = config.client_id or client_id(str(ip), name, config.unit_name)
@@ -82,7 +89,7 @@ class ClientInstance:
             hooks=config.hooks,
             credentials=config.credentials,
         )
-        self.namesrv = NameServers(self.remoting, config.namesrv_addresses)
+        self.namesrv = NameServers(self.remoting, addresses)
         self.api = ClientAPI(self.remoting, self.namesrv)
         self.routes = RouteTable()
         self.unique_ids = UniqueIdGenerator(ip.packed, os.getpid(), random.getrandbits(32))
@@ -107,6 +114,9 @@ class ClientInstance:
         self._heartbeat_task: PeriodicTask = periodic("heartbeat", config.heartbeat_interval, self._heartbeat, FIRST_HEARTBEAT)
         self._rebalance_task: PeriodicTask = periodic("rebalance", REBALANCE_INTERVAL, self._rebalance, REBALANCE_INTERVAL)
         self._rebalance_task.least_gap = REBALANCE_SOON
+        if server := self._address_server:
+            refresh = partial(self.namesrv.refresh, server)
+            periodic("update name servers", NAMESRV_FETCH_INTERVAL, refresh, NAMESRV_FETCH_INTERVAL)
         periodic("persist offsets", config.persist_offset_interval, self._persist_offsets, FIRST_PERSIST)
 
     def __repr__(self) -> str:

@@ -1,16 +1,74 @@
-"""Name servers: one is kept as long as it answers."""
+"""Name servers: one is kept as long as it answers; an address server may say which there are.
+
+Source: Apache RocketMQ 5.3.3, module common, class ``DefaultTopAddressing``; module client, class ``MQClientAPIImpl``.
+"""
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
-from grocketmq.errors import ConnectError, RemotingError
+from grocketmq.errors import ConfigError, ConnectError, GRocketMQError, RemoteProtocolError, RemotingError
 from grocketmq.remoting.client import RemotingClient
+from grocketmq.remoting.http import http_get
+from grocketmq.remoting.stream import split_address
+from grocketmq.remoting.tls import TLSConfig
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire.command import RemotingCommand
 
-__all__ = ["NameServers"]
+__all__ = ["AddressServer", "NameServers", "split_namesrv"]
+
+log = logging.getLogger(__name__)
+
+
+def split_namesrv(text: str) -> tuple[str, ...]:
+    """Take ``host:port;host:port`` apart; never blocks.
+
+    :raises ConfigError: for what is none, or names none.
+    """
+    addresses = tuple(piece.strip() for piece in text.split(";") if piece.strip())
+    if not addresses:
+        raise ConfigError(f"namesrv {text!r} names no server")
+    for address in addresses:
+        if "/" in address:
+            raise ConfigError(f"namesrv {text!r} holds {address!r}; an address server's URL must stand alone")
+        split_address(address)
+    return addresses
+
+
+class AddressServer:
+    """Tells over HTTP which name servers there are.
+
+    :param url: where it does; a unit has a place of its own below.
+    :param unit_name: the unit, None for none.
+    :param timeout: seconds for a request.
+    :param tls: how ``https`` checks certificates.
+    """
+
+    def __init__(self, url: str, unit_name: str | None, timeout: float, tls: TLSConfig | None) -> None:
+        if unit_name:
+            parts = urlsplit(url)
+            query = f"nofix=1&{parts.query}" if parts.query else "nofix=1"
+            url = parts._replace(path=f"{parts.path}-{unit_name}", query=query).geturl()
+        self.url = url
+        self._timeout = timeout
+        self._tls = tls
+
+    def fetch(self) -> tuple[str, ...]:
+        """Ask; blocks at most ``timeout`` seconds.
+
+        :returns: ``host:port`` of each name server, at least one.
+        :raises RemotingError: it does not answer.
+        :raises RemoteProtocolError: what it answers names no servers.
+        """
+        lines = http_get(self.url, self._timeout, self._tls).strip().splitlines()
+        try:
+            return split_namesrv(lines[0] if lines else "")
+        except ConfigError as error:
+            raise RemoteProtocolError(f"{self.url} does not tell name servers: {error}") from error
+
 
 #: Seconds for the connection to a name server and its first answer, while there are others to ask.  One that is slower goes on
 #: connecting meanwhile.
@@ -45,7 +103,8 @@ class NameServers:
         """
         deadline = Deadline(timeout)
         error: RemotingError = ConnectError("no name server is known")
-        for left, address in zip(range(len(self._addresses), 0, -1), self._addresses, strict=True):
+        addresses = self._addresses  # a new list when they change meanwhile
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             share = deadline.remaining() / left
             if left > 1 and address not in self._remoting.addresses():
                 share = min(share, FIRST_CONTACT)
@@ -58,8 +117,27 @@ class NameServers:
             return answer, address
         raise error
 
+    def update(self, addresses: Sequence[str]) -> None:
+        """Use these from now on; never blocks.  The chosen one is kept if it is among them, connections to others that are
+        not are closed."""
+        gone = [address for address in self._addresses if address not in addresses]
+        new = [address for address in addresses if address not in self._addresses]
+        if not gone and not new:
+            return
+        log.info("name servers now: %s", ", ".join(addresses))
+        self._addresses = [address for address in self._addresses if address in addresses] + random.sample(new, len(new))
+        for address in gone:
+            self._remoting.forget(address)
+
+    def refresh(self, server: AddressServer) -> None:
+        """Ask an address server which name servers there are; blocks as it does.  What is known stays when it fails."""
+        try:
+            self.update(server.fetch())
+        except GRocketMQError as error:
+            log.warning("name servers not fetched, those that are known stay: %s", error)
+
     def _prefer(self, address: str) -> None:
         """Keep the one that answered as the first; those that did not go to the end."""
-        if self._addresses[0] != address:
+        if self._addresses[0] != address and address in self._addresses:  # else it has left the list meanwhile
             at = self._addresses.index(address)
             self._addresses = self._addresses[at:] + self._addresses[:at]

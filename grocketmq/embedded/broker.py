@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from grocketmq.embedded.access import signed_only
 from grocketmq.embedded.assignment import Assignments
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
@@ -55,6 +56,7 @@ from grocketmq.remoting.stream import split_address
 from grocketmq.remoting.tls import ServerContext
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire import bodies
+from grocketmq.wire.acl import Credentials
 from grocketmq.wire.bodies import TopicConfig
 
 __all__ = ["Broker", "BrokerConfig"]
@@ -80,6 +82,7 @@ class BrokerConfig:
     :param recall_messages: whether timer messages can be recalled, which brokers do not allow by default.
     :param max_bytes: how much messages may take; then the oldest are dropped.  None for no bound.
     :param tls: serve TLS only, with this ``ssl.SSLContext`` for servers; the name server too.  None for no TLS.
+    :param credentials: the one account by which requests to brokers must be signed; None for no access control.
     :param property_filter: whether SQL92 filters are served; real brokers need ``enablePropertyFilter=true`` for it.
     :param retry_topic_v2: whether POP retry topics go by their newer names, as with ``enableRetryTopicV2=true``.
     """
@@ -95,6 +98,7 @@ class BrokerConfig:
     transaction_check_max: int = 15
     max_bytes: int | None = None
     tls: ServerContext | None = None
+    credentials: Credentials | None = None
     property_filter: bool = True
     retry_topic_v2: bool = False
 
@@ -188,7 +192,10 @@ class Broker:
             self.transactions,
             Queries(self.store),
         )
-        self.server.handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
+        handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
+        if (account := config.credentials) is not None:
+            handlers = {code: signed_only(handler, account) for code, handler in handlers.items()}
+        self.server.handlers = handlers
 
     def _build_pop(self, intake: Intake) -> None:
         #: What was popped and is not acknowledged.

@@ -42,7 +42,7 @@ class ClusterCounts:
 class EmbeddedCluster:
     """A name server and brokers in greenlets of this process, which speak the real protocol on loopback.
 
-    For development, tests and demos: there are no replicas and no access control, and what it holds is in memory and ends with
+    For development, tests and demos: there are no replicas, and what it holds is in memory and ends with
     the process, unless it is given a directory.
 
     >>> with EmbeddedCluster() as cluster:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -14,11 +15,14 @@ import signal
 import string
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import gevent.ssl
 from gevent import Timeout, socket
+
+from tests.certificates import Authority
 
 from .jvm import (
     QUICK_OPTIONS,
@@ -95,7 +99,12 @@ LOGBACK = """<configuration>
 
 
 def remoting_request(
-    address: str, code: int, fields: Mapping[str, str] | None = None, body: bytes = b"", timeout: float = 3.0
+    address: str,
+    code: int,
+    fields: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    timeout: float = 3.0,
+    tls: gevent.ssl.SSLContext | None = None,
 ) -> tuple[int, bytes]:
     """One request on a connection of its own; returns response code and body.
 
@@ -112,7 +121,7 @@ def remoting_request(
     encoded = json.dumps(header).encode()
     host, port = address.rsplit(":", 1)
     too_late = TimeoutError(f"{address} did not answer request {code} within {timeout:g} s")
-    with Timeout(timeout, too_late), socket.create_connection((host, int(port)), timeout) as connection:
+    with Timeout(timeout, too_late), _connect(host, int(port), timeout, tls) as connection:
         connection.sendall(struct.pack(">II", 4 + len(encoded) + len(body), len(encoded)) + encoded + body)
         with connection.makefile("rb") as stream:
             prefix = stream.read(8)
@@ -122,6 +131,17 @@ def remoting_request(
     if not 0 < header_length <= len(frame) == length - 4:
         raise ConnectionError(f"{address} closed within its answer to request {code}")
     return json.loads(frame[:header_length])["code"], frame[header_length:]
+
+
+@contextlib.contextmanager
+def _connect(host: str, port: int, timeout: float, tls: gevent.ssl.SSLContext | None) -> Iterator[socket.socket]:
+    with socket.create_connection((host, port), timeout) as plain:
+        if tls is None:
+            yield plain
+            return
+        with tls.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as secure:
+            secure.do_handshake()
+            yield secure
 
 
 def free_ports(count: int) -> int:
@@ -138,6 +158,44 @@ def free_ports(count: int) -> int:
     raise Unavailable("no free ports on loopback")
 
 
+class ClusterTLS:
+    """Files with the certificates of a cluster that takes TLS only, and only from who has a certificate of its authority.
+
+    :param directory: where to write them.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.authority = Authority()
+        self.ca_file = self.authority.write(directory)
+        self.server = self.authority.issue().write(directory, "server")
+        self.client = self.authority.issue("client.example").write(directory, "client")
+
+    def jvm_options(self) -> tuple[str, ...]:
+        """For brokers and name servers, which are clients too, and for Java's client."""
+        files = {
+            "tls.server.mode": "enforcing",
+            "tls.server.need.client.auth": "require",
+            "tls.server.authClient": "true",
+            "tls.server.certPath": self.server.cert,
+            "tls.server.keyPath": self.server.key,
+            "tls.server.trustCertPath": self.ca_file,
+            "tls.test.mode.enable": "false",
+            "tls.enable": "true",
+            "tls.client.authServer": "true",
+            "tls.client.certPath": self.client.cert,
+            "tls.client.keyPath": self.client.key,
+            "tls.client.trustCertPath": self.ca_file,
+        }
+        return tuple(f"-D{name}={value}" for name, value in files.items())
+
+    def context(self) -> gevent.ssl.SSLContext:
+        """For a client of the harness."""
+        context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.ca_file)
+        context.load_cert_chain(self.client.cert, self.client.key)
+        return context
+
+
 class RealCluster:
     """A nameserver and brokers ``broker-a``, ``broker-b``, ... of one release, with data that lives until :meth:`stop`.
 
@@ -147,6 +205,8 @@ class RealCluster:
     :param brokers: number of brokers, each a master of its own.
     :param settings: entries of ``broker.conf`` for all brokers, over :data:`BROKER_SETTINGS`.
     :param jvm_options: options of the brokers' JVMs, e.g. other heaps and compilers for a benchmark.
+    :param tls: whether all of it takes TLS only; then :attr:`tls` has the certificates.
+    :param files: more files for the directory ``conf`` of ROCKETMQ_HOME, by name.
     """
 
     def __init__(
@@ -155,8 +215,13 @@ class RealCluster:
         brokers: int = 2,
         settings: Mapping[str, object] | None = None,
         jvm_options: Sequence[str] = QUICK_OPTIONS,
+        tls: bool = False,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self.version = version
+        self.tls: ClusterTLS | None = None
+        self._with_tls = tls
+        self._files = dict(files or {})
         self.settings = {**BROKER_SETTINGS, **(settings or {})}
         self.jvm_options = tuple(jvm_options)
         self.broker_names = tuple(f"broker-{letter}" for letter in string.ascii_lowercase[:brokers])
@@ -193,6 +258,10 @@ class RealCluster:
             conf.mkdir(parents=True)
             for name in ("namesrv", "broker", "tools"):
                 (conf / f"logback_{name}.xml").write_text(LOGBACK)
+            for name, text in self._files.items():
+                (conf / name).write_text(text)
+            if self._with_tls:
+                self.tls = ClusterTLS(self.root)
             self._ports["namesrv"] = free_ports(1)
             self.namesrv = f"127.0.0.1:{self._ports['namesrv']}"
             for name in self.broker_names:
@@ -242,7 +311,7 @@ class RealCluster:
             home = self.root / name
             home.mkdir(exist_ok=True)
             (home / "broker.conf").write_text(self._broker_conf(name))
-            options = (*BROKER_OPTIONS, *self.jvm_options)
+            options = (*BROKER_OPTIONS, *self.jvm_options, *self._tls_options())
             self._spawn(name, "org.apache.rocketmq.broker.BrokerStartup", home / "broker.conf", options)
         for name in names:
             self._wait_ready(name, partial(self._processes[name].printed, BOOTED), BOOT_TIMEOUT)
@@ -272,7 +341,12 @@ class RealCluster:
         home = self.root / "namesrv"
         home.mkdir(exist_ok=True)
         (home / "namesrv.conf").write_text(f"listenPort={self._ports['namesrv']}\nbindAddress=127.0.0.1\n")
-        self._spawn("namesrv", "org.apache.rocketmq.namesrv.NamesrvStartup", home / "namesrv.conf", QUICK_OPTIONS)
+        self._spawn(
+            "namesrv",
+            "org.apache.rocketmq.namesrv.NamesrvStartup",
+            home / "namesrv.conf",
+            (*QUICK_OPTIONS, *self._tls_options()),
+        )
         self._wait_ready("namesrv", partial(self._processes["namesrv"].printed, BOOTED), BOOT_TIMEOUT)
         self._wait_registered([name for name in self.broker_names if self.running(name)])
 
@@ -317,12 +391,22 @@ class RealCluster:
             **({"attributes": attributes} if attributes else {}),
         }
         for name in self.broker_names:
-            code, _ = remoting_request(self.broker_address(name), CREATE_TOPIC, fields, timeout=10.0)
+            code, _ = self.request(self.broker_address(name), CREATE_TOPIC, fields, timeout=10.0)
             if code:
                 raise JavaError(f"{name} refused topic {topic} with code {code}")
         wait_until(lambda: self._routed(topic), REGISTER_TIMEOUT, f"the nameserver routes {topic} to every broker")
 
+    def request(
+        self, address: str, code: int, fields: Mapping[str, str] | None = None, body: bytes = b"", timeout: float = 3.0
+    ) -> tuple[int, bytes]:
+        """:func:`remoting_request` as this cluster takes it."""
+        tls = None if self.tls is None else self.tls.context()
+        return remoting_request(address, code, fields, body, timeout, tls)
+
     # -- inside
+
+    def _tls_options(self) -> tuple[str, ...]:
+        return () if self.tls is None else self.tls.jvm_options()
 
     def _environment(self) -> dict[str, str]:
         return {"ROCKETMQ_HOME": str(self.root / "home"), "NAMESRV_ADDR": self.namesrv}
@@ -366,7 +450,7 @@ class RealCluster:
         if f'"{name}"'.encode() in info and f'"{address}"'.encode() in info:
             return True
         try:
-            remoting_request(address, UPDATE_BROKER_CONFIG, body=b"brokerPermission=6", timeout=1.0)
+            self.request(address, UPDATE_BROKER_CONFIG, body=b"brokerPermission=6", timeout=1.0)
         except OSError:
             pass
         return False
@@ -383,12 +467,12 @@ class RealCluster:
     def _cluster_info(self) -> bytes:
         """The nameserver's cluster info, not parsed, as it is not strict JSON; empty when it does not answer."""
         try:
-            return remoting_request(self.namesrv, CLUSTER_INFO)[1]
+            return self.request(self.namesrv, CLUSTER_INFO)[1]
         except OSError:
             return b""
 
     def _routed(self, topic: str) -> bool:
-        code, body = remoting_request(self.namesrv, GET_ROUTE, {"topic": topic})
+        code, body = self.request(self.namesrv, GET_ROUTE, {"topic": topic})
         return code == 0 and all(f'"{name}"'.encode() in body for name in self.broker_names)
 
 

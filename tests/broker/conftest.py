@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import DEFAULT_VERSION, RealCluster, Unavailable
+from .cluster import DEFAULT_VERSION, UPDATE_BROKER_CONFIG, RealCluster, Unavailable
 from .java_driver import JavaDriver
 
 OLD_VERSION = "4.9.7"
@@ -92,6 +93,48 @@ def small_cluster(broker_version: str) -> Iterator[RealCluster]:
         "mappedFileSizeCommitLog": 1 << 20,
     }
     yield from _started(RealCluster(broker_version, brokers=1, settings=settings))
+
+
+#: The account that may do everything, and its secret.
+ADMIN = ("admin-account", "secret-of-the-admin")
+
+PLAIN_ACL = f"""
+accounts:
+  - accessKey: {ADMIN[0]}
+    secretKey: {ADMIN[1]}
+    admin: true
+  - accessKey: clerk-account
+    secretKey: secret-of-the-clerk
+    admin: false
+    defaultTopicPerm: DENY
+    defaultGroupPerm: SUB
+    topicPerms:
+      - clerks-topic=PUB|SUB
+"""
+
+
+@pytest.fixture(scope="session")
+def secure_cluster(broker_version: str) -> Iterator[RealCluster]:
+    """One broker that takes TLS only, and only from known clients who sign their requests."""
+    auth = "org.apache.rocketmq.auth"
+    settings = {
+        "authenticationEnabled": True,
+        "authenticationMetadataProvider": f"{auth}.authentication.provider.LocalAuthenticationMetadataProvider",
+        "authorizationEnabled": True,
+        "authorizationMetadataProvider": f"{auth}.authorization.provider.LocalAuthorizationMetadataProvider",
+        "initAuthenticationUser": json.dumps({"username": ADMIN[0], "password": ADMIN[1]}),
+        "innerClientAuthenticationCredentials": json.dumps({"accessKey": ADMIN[0], "secretKey": ADMIN[1]}),
+        "authenticationWhitelist": str(UPDATE_BROKER_CONFIG),  # the harness makes brokers register by it
+        "authorizationWhitelist": str(UPDATE_BROKER_CONFIG),
+    }
+    yield from _started(RealCluster(broker_version, brokers=1, settings=settings, tls=True))
+
+
+@pytest.fixture(scope="session")
+def acl_cluster_497() -> Iterator[RealCluster]:
+    """One broker of 4.9 with the access control of that time."""
+    settings = {"aclEnable": True}
+    yield from _started(RealCluster(OLD_VERSION, brokers=1, settings=settings, files={"plain_acl.yml": PLAIN_ACL}))
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,7 @@ class JavaDriver:
         finally:
             os.close(child_in)
             os.close(child_out)
-        self._requests = FileObject(our_out, "wb", bufsize=0)
+        self._requests = FileObject(our_out, "wb")
         self._lines = FileObject(our_in, "rb")
         self._writing = gevent.lock.Semaphore()
         self._reader = gevent.spawn(self._read)
@@ -177,6 +177,7 @@ class JavaDriver:
             with gevent.Timeout(timeout, TimeoutError(f"driver: no answer to {command} within {timeout:g} s")):
                 with self._writing:
                     self._requests.write(line)
+                    self._requests.flush()
                 return answer.get()
         except BrokenPipeError:
             raise JavaError(self.report()) from None
@@ -199,6 +200,8 @@ class JavaDriver:
         compress_over: int | None = None,
         compress_type: Literal["ZLIB", "LZ4", "ZSTD"] | None = None,
         group: str = "java_driver_producer",
+        namespace: str | None = None,
+        namespace_v2: str | None = None,
         timeout: float = 60.0,
     ) -> list[JavaSendResult]:
         """Send one message per body, one after the other; all other parameters hold for each of them.
@@ -211,6 +214,8 @@ class JavaDriver:
         :param compress_over: body size in bytes above which Java compresses, default its own 4096.
         :param compress_type: how it compresses, where the release gives the choice; default ``ZLIB``.
         :param group: producer group.
+        :param namespace: a namespace in the names of topic and group.
+        :param namespace_v2: one in fields of its own; releases from 5 on.
         """
         results = self.call(
             "send",
@@ -228,6 +233,8 @@ class JavaDriver:
             compress_over=compress_over,
             compress_type=compress_type,
             group=group,
+            namespace=namespace,
+            namespace_v2=namespace_v2,
         )
         return [JavaSendResult(**result) for result in results if result is not None]
 
@@ -249,6 +256,8 @@ class JavaDriver:
         max_reconsume_times: int | None = None,
         fail_times: int = 0,
         pause: float = 0.0,
+        namespace: str | None = None,
+        namespace_v2: str | None = None,
     ) -> JavaConsumer:
         """Start a push consumer, a client instance of its own; it collects all it gets.
 
@@ -258,6 +267,8 @@ class JavaDriver:
         :param timestamp: ``yyyyMMddHHmmss`` for ``consume_from="timestamp"``.
         :param fail_times: the listener fails a message until it was reconsumed this often.
         :param pause: seconds the listener takes per call.
+        :param namespace: as :meth:`send`.
+        :param namespace_v2: as :meth:`send`.
         """
         handle = f"consumer-{next(self._ids)}"
         consumer = self._consumers[handle] = JavaConsumer(self, handle)
@@ -282,6 +293,8 @@ class JavaDriver:
             max_reconsume_times=max_reconsume_times,
             fail_times=fail_times,
             pause_ms=round(pause * 1000),
+            namespace=namespace,
+            namespace_v2=namespace_v2,
         )
         return consumer
 

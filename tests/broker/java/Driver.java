@@ -15,6 +15,9 @@ import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import org.apache.rocketmq.acl.common.AclClientRPCHook;
+import org.apache.rocketmq.acl.common.SessionCredentials;
+import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.MessageSelector;
@@ -22,6 +25,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueAveragely;
 import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueConsistentHash;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -31,6 +35,7 @@ import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageClientExt;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.remoting.RPCHook;
 
 /**
  * Official producers and consumers, many in one JVM, for the tests of the Python client.
@@ -155,11 +160,13 @@ public class Driver {
         String group = arguments.getString("group");
         Integer compressOver = arguments.getInteger("compress_over");
         String compressType = arguments.getString("compress_type");
-        String key = group + "/" + compressOver + "/" + compressType;
+        String key = group + "/" + compressOver + "/" + compressType + "/" + arguments.getString("namespace")
+            + "/" + arguments.getString("namespace_v2");
         DefaultMQProducer producer = producers.get(key);
         if (producer == null) {
-            producer = new DefaultMQProducer(group);
+            producer = new DefaultMQProducer(group, credentials());
             producer.setNamesrvAddr(namesrv);
+            setNamespace(producer, arguments);
             producer.setInstanceName("driver-producer-" + producers.size());
             producer.setSendMsgTimeout(10000);
             if (compressOver != null) {
@@ -172,6 +179,23 @@ public class Driver {
             producers.put(key, producer);
         }
         return producer;
+    }
+
+    /** What signs requests with the keys in the system properties, null without any. */
+    private static RPCHook credentials() {
+        String accessKey = System.getProperty("driver.accessKey");
+        return accessKey == null ? null
+            : new AclClientRPCHook(new SessionCredentials(accessKey, System.getProperty("driver.secretKey")));
+    }
+
+    private static void setNamespace(ClientConfig client, JSONObject arguments) throws Exception {
+        if (arguments.containsKey("namespace")) {
+            client.setNamespace(arguments.getString("namespace"));
+        }
+        if (arguments.containsKey("namespace_v2")) {
+            // Releases before 5 do not have it.
+            ClientConfig.class.getMethod("setNamespaceV2", String.class).invoke(client, arguments.getString("namespace_v2"));
+        }
     }
 
     private static JSONObject result(SendResult sent) {
@@ -189,8 +213,10 @@ public class Driver {
 
     private Object consume(JSONObject arguments) throws Exception {
         String handle = arguments.getString("consumer");
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(arguments.getString("group"));
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(
+            arguments.getString("group"), credentials(), new AllocateMessageQueueAveragely());
         consumer.setNamesrvAddr(namesrv);
+        setNamespace(consumer, arguments);
         consumer.setInstanceName("driver-" + handle);
         consumer.setConsumeFromWhere(ConsumeFromWhere.valueOf(arguments.getString("consume_from")));
         if (arguments.containsKey("timestamp")) {
