@@ -20,8 +20,10 @@
       RouteNotFoundError                no name server knows where the topic lives
       SendError                         every try of a send failed; ``attempts`` tells each
       RequestReplyTimeout (TimeoutError)
-      KapokMQError
-        AuthError
+      KapokMQError                      what a KapokMQ server or its registry answered
+        AuthError                       the server refused the secret key
+        SendOutcomeUnknown              a message was sent, and whether the server has it is not known
+          AckTimeout (RequestTimeout)   likewise: no acknowledgement within the deadline
 
 An error knows whether another try may help (``retriable``) and whether the route should be fetched anew first
 (``refresh_route``), so retry loops ask the error instead of listing classes.
@@ -36,6 +38,7 @@ from typing import ClassVar
 from grocketmq.codes import ResponseCode
 
 __all__ = [
+    "AckTimeout",
     "AuthError",
     "BrokerError",
     "BrokerSystemError",
@@ -67,6 +70,7 @@ __all__ = [
     "RouteNotFoundError",
     "SendAttempt",
     "SendError",
+    "SendOutcomeUnknown",
     "ServiceNotAvailableError",
     "SubscriptionNotExistError",
     "SubscriptionNotLatestError",
@@ -383,4 +387,17 @@ class KapokMQError(GRocketMQError):
 
 
 class AuthError(KapokMQError):
-    """The server refused the secret key."""
+    """The server refused the secret key; the client stops trying to connect."""
+
+
+class SendOutcomeUnknown(KapokMQError):
+    """A message was sent, and no acknowledgement came: the server may or may not have it.
+
+    Sending it again may make a second message, with a code of its own.
+    """
+
+    retriable = True
+
+
+class AckTimeout(SendOutcomeUnknown, RequestTimeout):
+    """A message was sent, and no acknowledgement came within the deadline."""

@@ -1,0 +1,172 @@
+"""One HTTP request: a form is posted, a JSON answer read.  Over h11, which wsproto brings, on this package's own streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import gevent
+import h11
+
+from grocketmq.errors import (
+    AuthError,
+    ConfigError,
+    ConnectionLostError,
+    KapokMQError,
+    RemoteProtocolError,
+    RequestTimeout,
+)
+from grocketmq.kapokmq import wire
+from grocketmq.kapokmq.config import check_key, server_address
+from grocketmq.remoting.stream import ByteStream, connect
+from grocketmq.remoting.tls import TLSConfig, tls_connector
+from grocketmq.runtime.deadline import Deadline
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["HttpClient"]
+
+#: The longest answer to take.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_RECEIVE_BYTES = 64 * 1024
+_READ, _WRITE = 1, 2
+
+
+class HttpClient:
+    """Posts to one server, on a connection for each request.
+
+    :param protocol: ``http`` or ``https``.
+    :param addr: host name or address.
+    :param port: its port.
+    :param secret_key: goes into the header ``secretKey``.
+    :param timeout: seconds for a request, all its steps together.
+    :param ssl_context: for ``https``; None checks certificates against the system's authorities.
+    :raises ConfigError: one of them cannot work.
+    """
+
+    def __init__(
+        self, protocol: str, addr: str, port: int, secret_key: str, timeout: float, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        if protocol not in ("http", "https"):
+            raise ConfigError(f"protocol {protocol!r} is neither 'http' nor 'https'")
+        check_key(secret_key)
+        if not secret_key.isascii() or not secret_key.isprintable():
+            raise ConfigError("secret_key cannot stand in an HTTP header; it must be printable ASCII")
+        if not (type(timeout) in (int, float) and 0 < timeout < float("inf")):
+            raise ConfigError(f"timeout {timeout!r} is not a number of seconds above 0")
+        self.address = server_address(addr, port)
+        self._protocol = protocol
+        self._secret_key = secret_key
+        self._timeout = timeout
+        self._ssl_context = ssl_context
+
+    def post(self, path: str, form: Mapping[str, str] | None = None, timeout: float | None = None) -> Any:
+        """Post a form; blocks its greenlet for at most ``timeout`` seconds.
+
+        :param path: such as ``/Console/Ping``.
+        :param form: its fields.
+        :param timeout: seconds; None for the client's own.
+        :returns: the answer's JSON; None for an empty answer.
+        :raises AuthError: the server refused the secret key.
+        :raises KapokMQError: the server answered with an error.
+        :raises RemotingError: it was not reached, or did not answer in time.
+        :raises RemoteProtocolError: what it answered is not HTTP, or not JSON.
+        """
+        deadline = Deadline(self._timeout if timeout is None else timeout)
+        where = f"{self.address}{path}"
+        stream = self._open()(self.address, deadline.remaining())
+        try:
+            status, body = self._exchange(stream, path, urlencode(form or {}).encode(), deadline)
+        except h11.RemoteProtocolError as error:
+            raise RemoteProtocolError(f"{where}: the answer is no HTTP: {error}") from error
+        except RequestTimeout as error:
+            raise RequestTimeout(f"{where}: {error}") from None
+        except OSError as error:
+            raise ConnectionLostError(f"{where}: {error}") from error
+        finally:
+            stream.close()
+        if status != 200:
+            raise KapokMQError(f"{where} answered HTTP {status}")
+        return self._parse(where, body)
+
+    def _open(self) -> Callable[[str, float], ByteStream]:
+        if self._protocol == "http":
+            return connect
+        return tls_connector(TLSConfig(context=self._ssl_context))
+
+    def _exchange(self, stream: ByteStream, path: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
+        connection = h11.Connection(h11.CLIENT)
+        headers = [
+            ("Host", self.address.encode("idna").decode()),
+            ("secretKey", self._secret_key),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
+        head = connection.send(h11.Request(method="POST", target=path, headers=headers))
+        data = connection.send(h11.Data(data=body))
+        connection.send(h11.EndOfMessage())
+        _send_all(stream, (head or b"") + (data or b""), deadline)
+        status = 0
+        answer = bytearray()
+        buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(bytes(buffer[: _receive(stream, buffer, deadline)]))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                answer += event.data
+                if len(answer) > MAX_ANSWER_BYTES:
+                    raise RemoteProtocolError(f"{self.address}{path}: an answer of over {MAX_ANSWER_BYTES} bytes")
+            elif isinstance(event, h11.EndOfMessage):
+                return status, bytes(answer)
+            elif isinstance(event, h11.ConnectionClosed):
+                raise ConnectionLostError(f"{self.address}{path}: closed before the answer was complete")
+
+    def _parse(self, where: str, body: bytes) -> Any:
+        if not body.strip():
+            return None
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise RemoteProtocolError(f"{where}: the answer is no JSON ({error}): {body[:60]!r}") from None
+        if isinstance(answer, dict) and answer.get("code", 0) != 0:
+            said = answer.get("msg") or answer.get("data")
+            if said == wire.WRONG_KEY:
+                raise AuthError(f"{where} refused the secret key")
+            raise KapokMQError(f"{where} answered code {answer['code']!r}: {said!r:.200}")
+        return answer
+
+
+def _send_all(stream: ByteStream, data: bytes, deadline: Deadline) -> None:
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[stream.send(left) :]
+        except BlockingIOError:
+            _wait(stream, _WRITE, deadline)
+
+
+def _receive(stream: ByteStream, buffer: memoryview, deadline: Deadline) -> int:
+    while True:
+        try:
+            count: int = stream.recv_into(buffer)
+            return count
+        except BlockingIOError:
+            _wait(stream, _READ, deadline)
+
+
+def _wait(stream: ByteStream, events: int, deadline: Deadline) -> None:
+    hub = gevent.get_hub()
+    watcher = hub.loop.io(stream.fileno(), events)
+    try:
+        with gevent.Timeout(deadline.remaining(), RequestTimeout("no answer in time")):
+            hub.wait(watcher)
+    finally:
+        watcher.stop()
+        watcher.close()

@@ -1,0 +1,1 @@
+"""Tests of the KapokMQ client, on a stand-in for its server; ``python -m tests.kapokmq`` runs that alone."""
