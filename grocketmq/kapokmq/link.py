@@ -51,6 +51,7 @@ class Link:
     :param stream: connected; the link closes it.
     :param target: path of the request.
     :param secret_key: what the server asks for.
+    :param on_open: told when it is logged in, before any text; as ``on_text``.
     :param on_text: gets each text after the login, in a callback of the loop: it must not block.
     :param ping_interval: seconds between pings.
     """
@@ -61,6 +62,7 @@ class Link:
         stream: ByteStream,
         target: str,
         secret_key: str,
+        on_open: Callable[[Link], None],
         on_text: Callable[[str], None],
         ping_interval: float,
     ) -> None:
@@ -77,6 +79,7 @@ class Link:
         #: Bytes that wait to be sent.
         self.out_bytes = 0
         self._secret_key = secret_key
+        self._on_open = on_open
         self._deliver = on_text
         self._on_text: Callable[[str], None] = self._log_in
         self._stream = stream
@@ -237,6 +240,7 @@ class Link:
             self.open = True
             self._on_text = self._deliver
             self._ping_timer.start(self._guard, self._ping)
+            self._on_open(self)
             self._ready.set()
         elif text == wire.WRONG_KEY and self.key_sent:
             raise AuthError(f"{self.address} refused the secret key")

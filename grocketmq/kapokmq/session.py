@@ -35,7 +35,7 @@ END_TIMEOUT = 0.1
 
 
 class SessionOwner(Protocol):
-    """What a session tells, from callbacks of the loop (``received``) or its own greenlet; none may block."""
+    """What a session tells, from callbacks of the event loop or its own greenlet; none may block."""
 
     def opened(self, session: Session) -> None:
         """It is logged in; its link is open."""
@@ -122,7 +122,7 @@ class Session:
         :raises GRocketMQError: why it is not.
         """
         (self._settled if patient else self._tried).wait(deadline.remaining())
-        if not self.connected:
+        if self.given_up or not self._settled.is_set():
             raise self.error or ConnectError(f"{self.address}: not logged in in time")
 
     def close(self, deadline: Deadline) -> None:
@@ -166,18 +166,13 @@ class Session:
         """
         deadline = Deadline(self._connect_timeout)
         stream = self._open_stream(self.address, self._connect_timeout)
-        link = Link(self.address, stream, self._target, self._secret_key, self._received, self._ping_interval)
+        link = Link(self.address, stream, self._target, self._secret_key, self._opened, self._received, self._ping_interval)
         try:
             try:
                 link.log_in(deadline)
             finally:
                 if link.key_sent:
                     ids.logged_in(self.address, self._target)
-            self.link, self.error = link, None
-            log.info("logged in at %s", self.address)
-            self._owner.opened(self)
-            self._tried.set()
-            self._settled.set()
             link.ended.wait()
         finally:
             # State first: whoever is told finds no link here.
@@ -186,6 +181,13 @@ class Session:
             if served:
                 self._owner.lost(self, cause)
         raise cause
+
+    def _opened(self, link: Link) -> None:
+        self.link, self.error = link, None
+        log.info("logged in at %s", self.address)
+        self._owner.opened(self)
+        self._tried.set()
+        self._settled.set()
 
     def _received(self, text: str) -> None:
         self._owner.received(self, text)

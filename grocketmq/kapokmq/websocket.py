@@ -6,7 +6,7 @@ Source: RFC 6455; what KapokMQ does of it: kapokmq commit a8c2c0c, which uses go
 from __future__ import annotations
 
 from wsproto import ConnectionType
-from wsproto.connection import Connection
+from wsproto.connection import Connection, ConnectionState
 from wsproto.events import (
     AcceptConnection,
     BytesMessage,
@@ -28,6 +28,7 @@ __all__ = ["MAX_MESSAGE_CHARS", "WebSocket"]
 
 #: The longest message to take; the server has no limit, and 16 MiB went through it.
 MAX_MESSAGE_CHARS = 128 * 1024 * 1024
+_PROTOCOL_ERROR = CloseReason.PROTOCOL_ERROR
 
 
 class WebSocket:
@@ -119,6 +120,9 @@ class WebSocket:
         elif isinstance(event, Ping):
             self.reply += self._frames.send(event.response())
         elif isinstance(event, CloseConnection):
+            if self._frames.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+                # Not a close frame: wsproto's way to tell of a bad one.
+                raise RemoteProtocolError(str(event.reason), event)
             if not self._closing:
                 self.reply += self._frames.send(event.response())
             reason = f": {event.reason}" if event.reason else ""
@@ -134,4 +138,5 @@ class WebSocket:
             self.error.__cause__ = error
             if self._frames is not None and not self._closing:
                 self._closing = True
-                self.reply += self._frames.send(CloseConnection(code=CloseReason.PROTOCOL_ERROR))
+                code = error.event_hint.code if error and isinstance(error.event_hint, CloseConnection) else _PROTOCOL_ERROR
+                self.reply += self._frames.send(CloseConnection(code=code))
