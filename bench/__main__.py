@@ -7,15 +7,17 @@ import json
 import platform
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.backends import BACKENDS, Backend, Missing
 from bench.children import ChildError
 from bench.growth import as_values, grow, growth_table
+from bench.kapokmq import measure_kapokmq
 from bench.report import as_json, lines, table
 from bench.rounds import run_scenario, warm_up
-from bench.scenarios import SCENARIOS, Scenario
+from bench.scenarios import KAPOKMQ_SCENARIOS, SCENARIOS, Scenario
 from bench.sides import CLIENT, FLOOR, Side, go, java
 
 
@@ -24,7 +26,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     for name in BACKENDS:
         parser.add_argument(f"--{name}", dest="backends", action="append_const", const=name, help=f"only the {name} backend")
-    names = [scenario.name for scenario in SCENARIOS]
+    parser.add_argument("--kapokmq", action="store_true", help="only the KapokMQ client")
+    parser.add_argument("--kapokmq-server", metavar="HOST:PORT", help="a KapokMQ server, in the place of a sink")
+    parser.add_argument("--kapokmq-key", default="test", metavar="KEY", help="its secret key")
+    names = [scenario.name for scenario in (*SCENARIOS, *KAPOKMQ_SCENARIOS)]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="small counts: shows that it works, not how fast it is")
     parser.add_argument("--rounds", type=int, help="of each side; default 5, quick 2")
@@ -44,7 +49,7 @@ def main() -> int:
     sides = [FLOOR] if options.floor else [FLOOR, CLIENT]
     report: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "backends": {}}
     failures = 0
-    compared = [] if options.growth else options.backends or list(BACKENDS)
+    compared = [] if options.growth or options.kapokmq else options.backends or list(BACKENDS)
     with tempfile.TemporaryDirectory(prefix="grocketmq-bench-") as directory:
         sides += others(options, Path(directory))
         for name in compared:
@@ -59,8 +64,10 @@ def main() -> int:
             except Missing as reason:
                 print(f"\n{name}: left out: {reason}", flush=True)
                 failures += bool(options.backends)
-    if options.growth or not (options.backends or options.floor):
+    if options.growth or not (options.backends or options.floor or options.kapokmq):
         report["growth"] = growth(options.quick)
+    if options.kapokmq or not (options.backends or options.floor or options.growth):
+        failures += kapokmq(options, rounds, report)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     return 1 if failures else 0
@@ -71,6 +78,19 @@ def growth(quick: bool) -> list[dict[str, object]]:
     found = list(grow(quick))
     print(f"\nGrowth\n{growth_table(found)}", flush=True)
     return as_values(found)
+
+
+def kapokmq(options: argparse.Namespace, rounds: int, report: dict[str, Any]) -> int:
+    """Measure the KapokMQ client; how many failures there were."""
+    try:
+        found = measure_kapokmq(options.only, rounds, options.quick, options.kapokmq_server, options.kapokmq_key)
+    except (ChildError, OSError) as error:
+        print(f"\nKapokMQ: failed: {error}", flush=True)
+        return 1
+    report["kapokmq"] = {
+        name: {side: [asdict(each) for each in of] for side, of in sides.items()} for name, sides in found.items()
+    }
+    return 0
 
 
 def others(options: argparse.Namespace, directory: Path) -> list[Side]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["MAX_STALL_P99_MS", "SCENARIOS", "Job", "Kind", "Scenario"]
+__all__ = ["KAPOKMQ_SCENARIOS", "MAX_STALL_P99_MS", "SCENARIOS", "Job", "Kind", "Scenario"]
 
 Kind = Literal["send", "oneway", "batch", "consume", "latency"]
 
@@ -27,6 +27,7 @@ class Job:
     :param seconds: length of a round of the kinds ``send`` and ``batch``.
     :param messages: number of messages a round of the other kinds.
     :param body_bytes: size of each body.
+    :param key: the secret key, for KapokMQ only.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Job:
     seconds: float = 1.5
     messages: int = 0
     body_bytes: int = 1024
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,4 +83,11 @@ SCENARIOS = (
     Scenario("consume", "consume, listener by 1", Job("consume", messages=120_000), target=0.55),
     Scenario("consume32", "consume, listener by 32", Job("consume", batch=32, messages=120_000), target=0.55),
     Scenario("latency", "born to listener, 500/s", Job("latency", messages=1500), by_p50=True),
+)
+
+#: On a KapokMQ server; bodies have 100 bytes.
+KAPOKMQ_SCENARIOS = (
+    Scenario("one", "KapokMQ: one at a time", Job("send"), target=0.60),
+    Scenario("pipelined", "KapokMQ: pipelined", Job("oneway", messages=60_000), target=0.50),
+    Scenario("receive", "KapokMQ: consume with ack", Job("consume", messages=60_000), target=0.50),
 )

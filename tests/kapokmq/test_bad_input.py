@@ -280,18 +280,22 @@ PUSH_FAULTS = {
 
 @pytest.mark.parametrize("fault", PUSH_FAULTS)
 def test_a_push_that_is_no_message_ends_the_link(fault: str) -> None:
-    with BadServer(send_all(frame(TEXT, PUSH), frame(TEXT, PUSH_FAULTS[fault])), login=True) as server:
-        with kapokmq.Consumer(server.host, server.port, "t", "id", "test", check_time=0.1) as consumer:
-            assert consumer.receive(1).message_data == "d"  # what came before it is good
-            wait_for(lambda: isinstance(consumer._server.error, errors.RemoteProtocolError))
-            assert consumer.receive(5).message_data == "d"  # of the next link
+    with (
+        BadServer(send_all(frame(TEXT, PUSH), frame(TEXT, PUSH_FAULTS[fault])), login=True) as server,
+        kapokmq.Consumer(server.host, server.port, "t", "id", "test", check_time=0.1) as consumer,
+    ):
+        assert consumer.receive(1).message_data == "d"  # what came before it is good
+        wait_for(lambda: isinstance(consumer._server.error, errors.RemoteProtocolError))
+        assert consumer.receive(5).message_data == "d"  # of the next link
 
 
 @pytest.mark.parametrize("said", [b"ok", b"fail", b'{"code":0}'])
 def test_an_acknowledgement_of_nothing_ends_the_link(said: bytes) -> None:
-    with BadServer(send_all(frame(TEXT, said)), login=True) as server:
-        with kapokmq.Producer(server.host, server.port, "t", "id", "test") as producer:
-            wait_for(lambda: isinstance(producer._server.error, errors.RemoteProtocolError))
+    with (
+        BadServer(send_all(frame(TEXT, said)), login=True) as server,
+        kapokmq.Producer(server.host, server.port, "t", "id", "test") as producer,
+    ):
+        wait_for(lambda: isinstance(producer._server.error, errors.RemoteProtocolError))
 
 
 AFTER_LOGIN = {
