@@ -34,11 +34,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.client: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,cli]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,cli,kapokmq]'
 	touch $@
 
 $(VENV)/.suite: setup.py pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[speed,lz4,zstd,cli,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[speed,lz4,zstd,cli,kapokmq,test]'
 	touch $@
 
 $(VENV)/.tox: tox.ini | $(BIN)/python

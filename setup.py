@@ -55,6 +55,7 @@ setup(
         "lz4": ["lz4"],
         "zstd": ['backports.zstd; python_version < "3.14"'],
         "cli": ["click", "rich"],
+        "kapokmq": ["wsproto>=1.2", "h11"],
         "test": ["pytest>=8", "hypothesis", "trustme>=1.2", "cryptography"],
         "docs": ["sphinx"],
     },

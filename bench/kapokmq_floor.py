@@ -67,15 +67,17 @@ def send_all(client: RawClient, messages: int) -> None:
     room = Semaphore(WINDOW)
 
     def read() -> None:
-        acknowledged = odd = 0
+        acknowledged = 0
+        data = b""
         while acknowledged < messages:
-            data = sock.recv(65536)
-            if not data:
-                raise EOFError
-            whole, odd = divmod(odd + len(data), OK_BYTES)
-            acknowledged += whole
-            for _ in range(whole):
+            data += sock.recv(65536)
+            at = 0
+            while len(data) - at >= 2 and (end := at + 2 + data[at + 1]) <= len(data):
+                assert data[at + 2 : end] == b"ok"
+                acknowledged += 1
                 room.release()
+                at = end
+            data = data[at:]
 
     reader = gevent.spawn(read)
     for _ in range(messages):

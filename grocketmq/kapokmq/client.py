@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import ClassVar
 
 from gevent.monkey import get_original
 
-from grocketmq.errors import ClientStateError
+from grocketmq.errors import ClientStateError, ForkError
 from grocketmq.kapokmq import ids, wire
 from grocketmq.kapokmq.config import KapokConfig, check_key
 from grocketmq.kapokmq.session import Session, SessionOwner
@@ -75,7 +76,7 @@ class KapokClient(Lifecycle):
         self._thread = get_ident()
         config = self._options
         if config.protocol == "wss":
-            self._open_stream = tls_connector(TLSConfig(context=config.ssl_context))
+            self._open_stream = tls_connector(TLSConfig.of(config.ssl_context) or TLSConfig())
         if self._connect_timeout is None:
             # Time for one whole try, after the pause that an id must keep between two logins.
             self._open(Deadline(config.connect_timeout + 2 * ids.LOGIN_GAP), False)
@@ -112,6 +113,12 @@ class KapokClient(Lifecycle):
             connect_timeout=config.connect_timeout,
             check_time=config.check_time,
             ping_interval=config.ping_interval,
+        )
+
+    def _check_restart(self) -> None:
+        raise ForkError(
+            f"{self!r} was started in process {self._pid} and cannot be used in its forked child {os.getpid()}; "
+            "make and start it after the fork (gunicorn: post_worker_init)"
         )
 
     def _check_usable(self) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from grocketmq.errors import ConfigError
 from grocketmq.kapokmq.wire import encodable
-
-if TYPE_CHECKING:
-    import ssl
+from grocketmq.remoting.tls import TLSConfig, TLSOption
 
 __all__ = ["ClusterProducerConfig", "ConsumerConfig", "KapokConfig", "ProducerConfig", "check_key", "server_address"]
 
@@ -29,12 +27,13 @@ class KapokConfig:
     connect_timeout: float = 5.0
     #: Between two pings, seconds.  A server that is silent for three of them counts as gone.
     ping_interval: float = 30.0
-    #: For TLS; None checks certificates against the system's authorities.
-    ssl_context: ssl.SSLContext | None = None
+    #: For TLS: an ``ssl.SSLContext`` or a ``TLSConfig``; None checks certificates against the system's authorities.
+    ssl_context: TLSOption = None
 
     def __post_init__(self) -> None:
         if self.protocol not in ("ws", "wss"):
             raise ConfigError(f"protocol {self.protocol!r} is neither 'ws' nor 'wss'")
+        TLSConfig.of(self.ssl_context)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "float" and not (type(value) in (int, float) and 0 < value < float("inf")):

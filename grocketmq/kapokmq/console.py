@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from grocketmq.errors import ConfigError, KapokMQError, MessageError, RemoteProtocolError
 from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.http import HttpClient
 from grocketmq.kapokmq.message import ClientInfo, Clients, KapokMessage, MessageCounts, Node
 from grocketmq.kapokmq.registry import nodes_from
-
-if TYPE_CHECKING:
-    import ssl
+from grocketmq.remoting.tls import TLSOption
 
 __all__ = ["Console"]
 
@@ -39,7 +37,7 @@ class Console:
     :param secret_key: the server's.
     :param protocol: ``http``, or ``https`` for a server behind a TLS proxy.
     :param timeout: seconds for a call.
-    :param ssl_context: for ``https``; None checks certificates against the system's authorities.
+    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None checks certificates against the system's authorities.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class Console:
         *,
         protocol: str = "http",
         timeout: float = 5.0,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: TLSOption = None,
     ) -> None:
         self._http = HttpClient(protocol, addr, port, secret_key, timeout, ssl_context)
 

@@ -167,6 +167,13 @@ class Consumer(KapokClient):
         """
         self._seen.pop(message.message_code if isinstance(message, KapokMessage) else message, None)
 
+    def abandon(self) -> None:
+        """In a forked child: what was started is the parent's."""
+        running = self._state is ServiceState.RUNNING
+        super().abandon()
+        if running:
+            self._gate.abandon()
+
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
     def _open(self, deadline: Deadline, patient: bool) -> None:

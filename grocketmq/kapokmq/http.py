@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import gevent
@@ -21,11 +21,8 @@ from grocketmq.errors import (
 from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.config import check_key, server_address
 from grocketmq.remoting.stream import ByteStream, connect
-from grocketmq.remoting.tls import TLSConfig, tls_connector
+from grocketmq.remoting.tls import TLSConfig, TLSOption, tls_connector
 from grocketmq.runtime.deadline import Deadline
-
-if TYPE_CHECKING:
-    import ssl
 
 __all__ = ["HttpClient"]
 
@@ -43,12 +40,12 @@ class HttpClient:
     :param port: its port.
     :param secret_key: goes into the header ``secretKey``.
     :param timeout: seconds for a request, all its steps together.
-    :param ssl_context: for ``https``; None checks certificates against the system's authorities.
+    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None checks certificates against the system's authorities.
     :raises ConfigError: one of them cannot work.
     """
 
     def __init__(
-        self, protocol: str, addr: str, port: int, secret_key: str, timeout: float, ssl_context: ssl.SSLContext | None = None
+        self, protocol: str, addr: str, port: int, secret_key: str, timeout: float, ssl_context: TLSOption = None
     ) -> None:
         if protocol not in ("http", "https"):
             raise ConfigError(f"protocol {protocol!r} is neither 'http' nor 'https'")
@@ -61,7 +58,7 @@ class HttpClient:
         self._protocol = protocol
         self._secret_key = secret_key
         self._timeout = timeout
-        self._ssl_context = ssl_context
+        self._tls = TLSConfig.of(ssl_context) or TLSConfig()
 
     def post(self, path: str, form: Mapping[str, str] | None = None, timeout: float | None = None) -> Any:
         """Post a form; blocks its greenlet for at most ``timeout`` seconds.
@@ -95,7 +92,7 @@ class HttpClient:
     def _open(self) -> Callable[[str, float], ByteStream]:
         if self._protocol == "http":
             return connect
-        return tls_connector(TLSConfig(context=self._ssl_context))
+        return tls_connector(self._tls)
 
     def _exchange(self, stream: ByteStream, path: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
         connection = h11.Connection(h11.CLIENT)

@@ -15,11 +15,12 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from grocketmq.errors import AuthError, ConnectError, ConnectionLostError, GRocketMQError, RemoteProtocolError
+from grocketmq.errors import AuthError, ConnectError, ConnectionLostError, ForkError, GRocketMQError, RemoteProtocolError
 from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.websocket import WebSocket
 from grocketmq.remoting.stream import ByteStream
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.forks import drop_in_child
 
 __all__ = ["CLOSE_TIMEOUT", "Link"]
 
@@ -99,6 +100,7 @@ class Link:
             loop.timer(ping_interval, ping_interval, ref=False),
         ]
         self._read_watcher, self._write_watcher, self._ping_timer = self._watchers
+        drop_in_child(self)
 
     def __repr__(self) -> str:
         return f"<Link to {self.address}, {'open' if self.open else self.cause or 'logging in'}>"
@@ -175,11 +177,23 @@ class Link:
             self.ended.wait(min(deadline.remaining(), CLOSE_TIMEOUT))
         self.fail(ConnectionLostError(f"the link to {self.address} was closed by this client"))
 
+    def abandon(self) -> None:
+        """In a forked child: close this process's copy of the socket and wake nobody; the parent's goes on."""
+        self.open = False
+        self.cause = ForkError(f"the link to {self.address} is the parent process's")
+        for watcher in self._watchers:
+            watcher.stop()
+            watcher.close()
+        self._watchers.clear()
+        self._stream.abandon()
+
     def tear_down(self) -> GRocketMQError:
         """Close the socket; never blocks.
 
         :returns: why the link has ended.
         """
+        if isinstance(self.cause, ForkError):
+            return self.cause  # the copy of its greenlet in a forked child ends
         self.fail(ConnectionLostError(f"the link to {self.address} was cut off"))
         for watcher in self._watchers:
             watcher.close()

@@ -29,6 +29,7 @@ from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.link import Link
 from grocketmq.kapokmq.session import Session
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.forks import drop_in_child
 
 __all__ = ["Outbox", "Pending", "fresh"]
 
@@ -80,6 +81,7 @@ class Outbox:
         self._idle.set()
         self._timer = gevent.get_hub().loop.timer(SCAN_INTERVAL, SCAN_INTERVAL, ref=False)
         self._scanning = False
+        drop_in_child(self)
 
     @property
     def under_way(self) -> int:
@@ -150,6 +152,13 @@ class Outbox:
         """Give the timer back; after :meth:`end`."""
         self._timer.stop()
         self._timer.close()
+
+    def abandon(self) -> None:
+        """In a forked child: the senders are the parent's."""
+        self.close()
+        self._lines.clear()
+        self._links.clear()
+        self._waiting.clear()
 
     def _wait_for_room(self, chars: int, deadline: Deadline) -> None:
         while self._held and self._held_chars + chars > MAX_CHARS and self.fatal is None:

@@ -5,14 +5,12 @@ Source: dpwgc/serena, commit 6826679; dpwgc/kapokmq, commit a8c2c0c, ``cluster/j
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grocketmq.errors import RemoteProtocolError
 from grocketmq.kapokmq.http import HttpClient
 from grocketmq.kapokmq.message import Node
-
-if TYPE_CHECKING:
-    import ssl
+from grocketmq.remoting.tls import TLSOption
 
 __all__ = ["REGISTRY_PATH", "get_nodes", "nodes_from"]
 
@@ -26,7 +24,7 @@ def get_nodes(
     secret_key: str,
     *,
     timeout: float = 5.0,
-    ssl_context: ssl.SSLContext | None = None,
+    ssl_context: TLSOption = None,
 ) -> list[Node]:
     """The servers that a Serena registry lists; blocks its greenlet.
 
@@ -37,7 +35,7 @@ def get_nodes(
     :param port: its HTTP port.
     :param secret_key: the registry's.
     :param timeout: seconds.
-    :param ssl_context: for ``https``; None checks certificates against the system's authorities.
+    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None checks certificates against the system's authorities.
     :returns: sorted by name; empty when it lists none.
     :raises AuthError: the registry refused the secret key.
     :raises RemotingError: it was not reached, or did not answer in time.

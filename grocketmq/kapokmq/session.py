@@ -13,7 +13,7 @@ from typing import Protocol
 import gevent
 from gevent.event import Event
 
-from grocketmq.errors import AuthError, ConnectError, GRocketMQError
+from grocketmq.errors import AuthError, ConnectError, ForkError, GRocketMQError
 from grocketmq.kapokmq import ids
 from grocketmq.kapokmq.link import Link
 from grocketmq.remoting.stream import ByteStream
@@ -178,7 +178,7 @@ class Session:
             # State first: whoever is told finds no link here.
             served, self.link = self.link is not None, None
             cause = link.tear_down()
-            if served:
+            if served and not isinstance(cause, ForkError):
                 self._owner.lost(self, cause)
         raise cause
 

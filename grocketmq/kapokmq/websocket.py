@@ -6,21 +6,10 @@ Source: RFC 6455; what KapokMQ does of it: kapokmq commit a8c2c0c, which uses go
 from __future__ import annotations
 
 from wsproto import ConnectionType
-from wsproto.connection import Connection, ConnectionState
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Event,
-    Ping,
-    Pong,
-    RejectConnection,
-    Request,
-    TextMessage,
-)
-from wsproto.frame_protocol import CloseReason
+from wsproto.events import AcceptConnection, RejectConnection, Request
+from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 from wsproto.handshake import H11Handshake
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import RemoteProtocolError
 
 from grocketmq import errors
 
@@ -28,7 +17,9 @@ __all__ = ["MAX_MESSAGE_CHARS", "WebSocket"]
 
 #: The longest message to take; the server has no limit, and 16 MiB went through it.
 MAX_MESSAGE_CHARS = 128 * 1024 * 1024
-_PROTOCOL_ERROR = CloseReason.PROTOCOL_ERROR
+
+_HEAD_END = b"\r\n\r\n"
+_TEXT = Opcode.TEXT
 
 
 class WebSocket:
@@ -39,36 +30,34 @@ class WebSocket:
     """
 
     def __init__(self, address: str, target: str) -> None:
-        #: Whether the server has agreed to speak WebSocket.
-        self.open = False
         #: What ended it, once something has; what came before it was good.
         self.error: errors.GRocketMQError | None = None
         #: To be sent: the request, pongs, the answer to a close frame.
         self.reply = bytearray()
         self._address = address
         self._handshake = H11Handshake(ConnectionType.CLIENT)
-        self._frames: Connection | None = None
+        self._head = bytearray()
+        self._frames = FrameProtocol(client=True, extensions=[])
+        self._open = False
+        self._closing = False
         self._parts: list[str] = []
         self._parts_chars = 0
-        self._closing = False
         self.reply += self._handshake.send(Request(host=address, target=target))
 
     def text(self, text: str) -> bytes:
         """The frame of a text message."""
-        assert self._frames is not None
-        return self._frames.send(TextMessage(data=text))
+        return bytes(self._frames.send_data(text))
 
     def ping(self) -> bytes:
         """A ping frame."""
-        assert self._frames is not None
-        return self._frames.send(Ping())
+        return bytes(self._frames.ping())
 
     def close(self) -> bytes:
-        """A close frame; :attr:`error` is set when the server has answered it."""
-        if self._frames is None or self._closing or self.error is not None:
+        """A close frame, the first time; :attr:`error` is set when the server has answered it."""
+        if not self._open or self._closing:
             return b""
         self._closing = True
-        return self._frames.send(CloseConnection(code=CloseReason.NORMAL_CLOSURE))
+        return bytes(self._frames.close(CloseReason.NORMAL_CLOSURE))
 
     def received(self, data: bytes) -> list[str]:
         """Take bytes in; never blocks.
@@ -78,65 +67,67 @@ class WebSocket:
         """
         texts: list[str] = []
         try:
-            if self._frames is None:
-                self._handshake.receive_data(data)
-                for event in self._handshake.events():
-                    self._handshaken(event)
-            else:
-                self._frames.receive_data(data)
-            if self._frames is not None:
-                for event in self._frames.events():
-                    if type(event) is TextMessage and event.message_finished and not self._parts:
-                        texts.append(event.data)
+            if not self._open:
+                data = self._shake_hands(data)
+            if data and self.error is None:
+                self._frames.receive_bytes(data)
+                for frame in self._frames.received_frames():
+                    if frame.opcode is _TEXT and frame.message_finished and not self._parts:
+                        texts.append(frame.payload)  # type: ignore[arg-type]
                     else:
-                        self._take(event, texts)
+                        self._take(frame, texts)
         except RemoteProtocolError as error:
-            self._break(f"{self._address} sent what is no WebSocket {'frame' if self._frames else 'answer'}: {error}", error)
-        except LocalProtocolError:
-            self._break(f"{self._address} sent more after its close frame")
+            self._break(f"{self._address} sent what is no answer to a WebSocket request: {error}", error)
+        except ParseFailed as error:
+            self._break(f"{self._address} sent what is no WebSocket frame: {error}", error)
+            self.reply += self._frames.close(error.code)
         return texts
 
-    def _handshaken(self, event: Event) -> None:
-        if isinstance(event, AcceptConnection):
-            self.open = True
-            self._frames = self._handshake.connection
-        elif isinstance(event, RejectConnection):
-            self.error = errors.ConnectError(
-                f"{self._address} answered the WebSocket request with HTTP {event.status_code}; is a KapokMQ server there?"
-            )
+    def _shake_hands(self, data: bytes) -> bytes:
+        """Read the answer to the request.
 
-    def _take(self, event: Event, texts: list[str]) -> None:
-        """An event that is no whole text message."""
-        assert self._frames is not None
-        if isinstance(event, TextMessage):
-            self._parts.append(event.data)
-            self._parts_chars += len(event.data)
+        :returns: the frames that came behind it.
+        """
+        start = len(self._head)
+        self._head += data
+        end = self._head.find(_HEAD_END, max(0, start - len(_HEAD_END) + 1))
+        stop = len(self._head) if end < 0 else end + len(_HEAD_END)
+        self._handshake.receive_data(bytes(self._head[start:stop]))
+        for event in self._handshake.events():
+            if isinstance(event, AcceptConnection):
+                self._open = True
+            elif isinstance(event, RejectConnection):
+                self.error = errors.ConnectError(
+                    f"{self._address} answered the WebSocket request with HTTP {event.status_code}; is a KapokMQ server there?"
+                )
+        return bytes(self._head[stop:])
+
+    def _take(self, frame: Frame, texts: list[str]) -> None:
+        """A frame that is no whole text message."""
+        payload = frame.payload
+        if frame.opcode is Opcode.TEXT:
+            assert isinstance(payload, str)
+            self._parts.append(payload)
+            self._parts_chars += len(payload)
             if self._parts_chars > MAX_MESSAGE_CHARS:
-                raise RemoteProtocolError(f"a message of over {MAX_MESSAGE_CHARS} characters")
-            if event.message_finished:
+                raise ParseFailed(f"a message of over {MAX_MESSAGE_CHARS} characters", CloseReason.MESSAGE_TOO_BIG)
+            if frame.message_finished:
                 texts.append("".join(self._parts))
                 self._parts.clear()
                 self._parts_chars = 0
-        elif isinstance(event, Ping):
-            self.reply += self._frames.send(event.response())
-        elif isinstance(event, CloseConnection):
-            if self._frames.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
-                # Not a close frame: wsproto's way to tell of a bad one.
-                raise RemoteProtocolError(str(event.reason), event)
+        elif frame.opcode is Opcode.PING:
+            assert isinstance(payload, bytes)
+            self.reply += self._frames.pong(payload)
+        elif frame.opcode is Opcode.CLOSE:
+            assert isinstance(payload, tuple)
+            code, reason = payload
             if not self._closing:
-                self.reply += self._frames.send(event.response())
-            reason = f": {event.reason}" if event.reason else ""
-            self.error = errors.ConnectionLostError(f"{self._address} closed the WebSocket with code {int(event.code)}{reason}")
-        elif isinstance(event, BytesMessage):
-            raise RemoteProtocolError("a binary message, where KapokMQ sends text")
-        else:
-            assert isinstance(event, Pong)
+                self.reply += self._frames.close(code)
+            why = f": {reason}" if reason else ""
+            self.error = errors.ConnectionLostError(f"{self._address} closed the WebSocket with code {int(code)}{why}")
+        elif frame.opcode is Opcode.BINARY:
+            raise ParseFailed("a binary message, where KapokMQ sends text", CloseReason.UNSUPPORTED_DATA)
 
-    def _break(self, why: str, error: RemoteProtocolError | None = None) -> None:
-        if self.error is None:
-            self.error = errors.RemoteProtocolError(why)
-            self.error.__cause__ = error
-            if self._frames is not None and not self._closing:
-                self._closing = True
-                code = error.event_hint.code if error and isinstance(error.event_hint, CloseConnection) else _PROTOCOL_ERROR
-                self.reply += self._frames.send(CloseConnection(code=code))
+    def _break(self, why: str, error: Exception) -> None:
+        self.error = errors.RemoteProtocolError(why)
+        self.error.__cause__ = error

@@ -23,6 +23,12 @@ EXPECTED = {
     "pop_consumer.py": r"\A\d{3,} messages consumed by 2 consumers of one group",
     "simple_consumer.py": r"\A1\d jobs done, [1-9]\d* of them at the second try",
 }
+#: Those for KapokMQ, which need its extra and another server.
+KAPOKMQ = {
+    "kapokmq_single.py": r"(?s)(?:[0-9a-f]{32}: order \d\s+){10}[0-9a-f]{32}: in a second\s+the server holds 11 messages",
+    "kapokmq_cluster.py": r"(?s)\A200 messages sent to 3 of 3 nodes\s+(?:mq:127\.0\.0\.1:\d+: \d+ received\s+){3}\Z",
+    "kapokmq_demo.py": r"(?s)\A2000 sent through 2 kills, .*PASSED\s*\Z",
+}
 #: Another example that must have run before.
 AFTER = dict.fromkeys(("push_consumer.py", "pull_consumer.py", "lite_pull_consumer.py"), "producer_sync.py")
 
@@ -36,7 +42,15 @@ def run_example(name: str, namesrv: str, *, by_argument: bool = False, patched: 
 def check_example(name: str, namesrv: str, *, by_argument: bool = False, patched: bool = False) -> None:
     if name in AFTER:
         check_example(AFTER[name], namesrv, patched=patched)
-    done = run_example(name, namesrv, by_argument=by_argument, patched=patched)
+    check_output(run_example(name, namesrv, by_argument=by_argument, patched=patched), EXPECTED[name])
+
+
+def check_kapokmq_example(name: str, *arguments: str, patched: bool = False) -> None:
+    patch = ["-m", "gevent.monkey"] if patched else []
+    check_output(run_program("-W", "error", *patch, str(EXAMPLES / name), *arguments), KAPOKMQ[name])
+
+
+def check_output(done: Finished, expected: str) -> None:
     assert done.status == 0, done
     assert done.stderr == ""
-    assert re.search(EXPECTED[name], done.stdout), done.stdout
+    assert re.search(expected, done.stdout), done.stdout

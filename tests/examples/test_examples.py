@@ -1,11 +1,13 @@
 """Every example does what it says, and ends with exit status 0."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from grocketmq.embedded import EmbeddedCluster
-from tests.examples.cases import EXAMPLES, EXPECTED, check_example, run_example
+from tests.examples.cases import EXAMPLES, EXPECTED, KAPOKMQ, check_example, check_kapokmq_example, run_example
+from tests.kapokmq.server import Registry, StandIn
 from tests.programs import run_program
 
 
@@ -16,13 +18,26 @@ def cluster() -> Iterator[EmbeddedCluster]:
 
 
 def test_every_example_is_run() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED.keys()
+    assert {path.name for path in EXAMPLES.glob("*.py")} == EXPECTED.keys() | KAPOKMQ.keys()
 
 
 @pytest.mark.parametrize("patched", [pytest.param(False, id="plain"), pytest.param(True, id="patched", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(EXPECTED))
 def test_example(name: str, patched: bool, cluster: EmbeddedCluster) -> None:
     check_example(name, cluster.namesrv, patched=patched)
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
+@pytest.mark.parametrize("name", KAPOKMQ)
+def test_kapokmq_example(name: str, patched: bool) -> None:
+    pytest.importorskip("wsproto", reason="needs the extra kapokmq")
+    with ExitStack() as stack:
+        registry = stack.enter_context(Registry())
+        servers = [stack.enter_context(StandIn(speed=5.0)) for _ in range(3)]
+        for server in servers:
+            registry.join(server)
+        where = {"kapokmq_single.py": servers[0], "kapokmq_cluster.py": registry}.get(name)
+        check_kapokmq_example(name, *([f"{where.host}:{where.port}"] if where else []), patched=patched)
 
 
 def test_name_server_as_an_argument(cluster: EmbeddedCluster) -> None:
@@ -43,4 +58,4 @@ def test_a_failed_example_has_another_exit_status() -> None:
 
 def test_readme_names_every_example() -> None:
     readme = (EXAMPLES / "README.rst").read_text(encoding="utf-8")
-    assert all(name in readme for name in EXPECTED)
+    assert all(name in readme for name in EXPECTED | KAPOKMQ)

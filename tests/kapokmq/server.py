@@ -77,6 +77,9 @@ class Peer:
             if not chunk:
                 raise Rude
             data += chunk
+            if data[0] == 0x16:  # a TLS handshake
+                self.answer("400 Bad Request", b"")
+                raise Rude
         head, _, rest = data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ", 2)
@@ -148,7 +151,7 @@ class HttpServer:
     """Listens on a loopback port and keeps it over restarts.
 
     :param key: the secret key.
-    :param tls: an ``ssl.SSLContext`` for servers, as a TLS proxy in front of the real server has; None for none.
+    :param tls: a ``gevent.ssl.SSLContext`` for servers, as a TLS proxy in front of the real server has; None for none.
     """
 
     def __init__(self, key: str = "test", tls: Any = None) -> None:
@@ -227,7 +230,8 @@ class HttpServer:
         self.peers.add(peer)
         try:
             if self.tls is not None:
-                peer.sock = TlsEnd(sock, self.tls)
+                peer.sock = self.tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+                peer.sock.do_handshake()
             if self.instead is not None:
                 self.instead(peer)
             else:
@@ -249,27 +253,6 @@ class HttpServer:
         if "urlencoded" not in headers.get("content-type", ""):
             return {}
         return {name: values[0] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()}
-
-
-class TlsEnd:
-    """A socket over TLS with the methods that a peer uses."""
-
-    def __init__(self, sock: Any, context: Any) -> None:
-        from grocketmq.remoting.tls import TLSSocket
-
-        self._sock = sock
-        self._tls = TLSSocket(sock, context)
-        self._tls.handshake(5.0)
-        self.sendall = self._tls.sendall
-        self.setsockopt = sock.setsockopt
-        self.shutdown = sock.shutdown
-
-    def recv(self, size: int) -> bytes:
-        buffer = memoryview(bytearray(size))
-        return bytes(buffer[: self._tls.recv_into(buffer, size)])
-
-    def close(self) -> None:
-        self._tls.close()
 
 
 class StandIn(HttpServer):

@@ -13,6 +13,7 @@ import gevent
 import pytest
 
 from grocketmq import errors
+from tests.certificates import Authority, serve_gevent
 from tests.helpers import wait_for
 from tests.kapokmq.frames import RawClient
 from tests.kapokmq.server import Registry, StandIn
@@ -511,6 +512,58 @@ def test_cluster_registry_bad_key(registry: Registry, new_server: Make, new_clus
 def test_cluster_of_nobody(registry: Registry, new_cluster_producer: Make) -> None:
     with pytest.raises(errors.ConnectError, match="lists no node"):
         new_cluster_producer(registry, connect_timeout=0.1)
+
+
+# [ ] wss through a TLS proxy, bad certificate refused
+
+
+def test_wss(new_server: Make, new_producer: Make, new_consumer: Make) -> None:
+    authority = Authority()
+    server = new_server(tls=serve_gevent(authority.issue()))
+    secure = {"protocol": "wss", "ssl_context": authority.client_context()}
+    producer, consumer = new_producer(server, **secure, check_time=0.2), new_consumer(server, **secure, check_time=0.2)
+    for text in (*DIFFICULT, "x" * 1_000_000):
+        producer.send(text)
+        message = consumer.receive(5)
+        assert message.message_data == text
+        message.ack()
+    server.cut()
+    wait_for(lambda: not producer.connected and not consumer.connected)
+    producer.send("again", timeout=10)
+    wait_for(lambda: consumer.connected)
+    console = kapokmq.Console(server.host, server.port, "test", protocol="https", ssl_context=authority.client_context())
+    assert len(console.clients().producers) == 1
+
+
+def test_wss_cluster(stack: contextlib.ExitStack, new_server: Make, new_cluster_producer: Make) -> None:
+    authority = Authority()
+    registry = stack.enter_context(Registry(tls=serve_gevent(authority.issue())))
+    registry.join(new_server(tls=serve_gevent(authority.issue())))
+    context = authority.client_context()
+    producer = new_cluster_producer(registry, registry_protocol="https", protocol="wss", ssl_context=context)
+    producer.send("x")
+    assert len(kapokmq.get_nodes("https", registry.host, registry.port, "test", ssl_context=context)) == 1
+
+
+@pytest.mark.parametrize("fault", ["unknown authority", "expired", "another host"])
+def test_bad_certificate_refused(fault: str, new_server: Make, new_producer: Make) -> None:
+    authority = Authority()
+    issued = {
+        "unknown authority": Authority().issue(),
+        "expired": authority.issue(expired=True),
+        "another host": authority.issue("example.org"),
+    }[fault]
+    server = new_server(tls=serve_gevent(issued))
+    with pytest.raises(errors.TLSError, match="certificate is refused"):
+        new_producer(server, protocol="wss", ssl_context=authority.client_context())
+    with pytest.raises(errors.TLSError):
+        kapokmq.Console(server.host, server.port, "test", protocol="https", ssl_context=authority.client_context()).ping()
+    assert server.attempts == []
+
+
+def test_wss_to_a_server_without_tls(server: StandIn, new_producer: Make) -> None:
+    with pytest.raises(errors.TLSError):
+        new_producer(server, protocol="wss", ssl_context=Authority().client_context())
 
 
 # [ ] stalled consumer and full channel: send times out, nothing hangs; close() returns with greenlets gone

@@ -73,6 +73,7 @@ def test_addresses_that_are_none_are_refused(addr: Any, port: Any) -> None:
         ("Producer", {"check_time": float("nan")}),
         ("Producer", {"connect_timeout": "5"}),
         ("Producer", {"max_in_flight": 0}),
+        ("Producer", {"ssl_context": "cert.pem"}),
         ("Producer", {"ack_timeout": -1}),
         ("ClusterProducer", {"registry_protocol": "ws"}),
         ("Consumer", {"overflow": "block"}),

@@ -136,7 +136,7 @@ def greenlet_names() -> set[str]:
     """The fixed beginning of the name of every greenlet that the library spawns in a group, such as ``pull later``."""
     names = set()
     for module in modules().values():
-        if module.name.split(".")[1:2] not in (["client"], ["consumer"], ["producer"], ["remoting"]):
+        if module.name.split(".")[1:2] not in (["client"], ["consumer"], ["kapokmq"], ["producer"], ["remoting"]):
             continue
         if module.name == "grocketmq.remoting.server":  # serves the embedded brokers
             continue

@@ -40,7 +40,7 @@ IMPURE = (*SOCKETS, "gevent", "greenlet", "time", "logging", "random", "secrets"
 #: Modules from outside that a part may not import.
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*L0, *L1), IMPURE),
-    **dict.fromkeys((*L2, *L4, *L5_COMMON, "trace", *L5_CLIENTS, "embedded"), SOCKETS),
+    **dict.fromkeys((*L2, *L4, *L5_COMMON, "trace", *L5_CLIENTS, "embedded", "kapokmq"), SOCKETS),
 }
 
 
