@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from gevent.event import Event
+import gevent
 
 from grocketmq.errors import ConfigError, ConnectError, GRocketMQError
 from grocketmq.kapokmq.config import ClusterProducerConfig, server_address
@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 #: Seconds between looks at a registry that lists nothing, when the producer starts.
 EMPTY_PAUSE = 0.25
 #: Seconds between looks at whether each node was tried, likewise.
-TRIED_PAUSE = 0.02
+TRIED_PAUSE = 0.01
+#: Seconds that the start waits for the other servers when it has logged in at one.
+OTHERS_TIMEOUT = 1.0
 #: Seconds for a request to the registry, or to a server for its view of the cluster.
 REQUEST_TIMEOUT = 5.0
 
@@ -53,7 +55,6 @@ class ClusterProducer(SendingClient):
         self._timeout = min(REQUEST_TIMEOUT, max(config.check_time, 0.5))
         self._registry = self._http(config.registry_protocol, registry_addr, registry_port)
         self._poll: PeriodicTask | None = None
-        self._settled: Event
         self._known: dict[Node, Session] = {}
         self._registry_failed = False
 
@@ -79,7 +80,6 @@ class ClusterProducer(SendingClient):
         """A server can be sent to."""
         assert self._outbox is not None
         self._outbox.opened(session)
-        self._settled.set()
 
     def received(self, session: Session, text: str) -> None:
         """An acknowledgement came."""
@@ -96,17 +96,15 @@ class ClusterProducer(SendingClient):
         assert self._outbox is not None
         if all(one.given_up for one in self._known.values()):
             self._outbox.end(cause)
-            self._settled.set()
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
     def _open(self, deadline: Deadline, patient: bool) -> None:
         config = self._cluster_config
         self._outbox = Outbox(repr(self.producer_id), config.max_in_flight, config.retry)
-        self._settled = Event()
         self._registry_failed = False
         while not self._look_first(deadline, patient):
-            self._settled.wait(min(EMPTY_PAUSE, deadline.remaining()))
+            gevent.sleep(min(EMPTY_PAUSE, deadline.remaining()))
             if deadline.expired:
                 raise ConnectError(f"the registry {self._registry.address} lists no node of the cluster")
         self._poll = self._tasks.periodic("look for nodes", config.check_time, self._look, first=config.check_time)
@@ -129,10 +127,13 @@ class ClusterProducer(SendingClient):
     def _wait_for_one(self, deadline: Deadline, patient: bool) -> None:
         """One server that is not reached does not matter; none at all does."""
         assert self._outbox is not None
-        while not self._outbox.usable.is_set() and self._outbox.fatal is None and not deadline.expired:
+        while not deadline.expired and self._outbox.fatal is None:
+            if self._outbox.usable.is_set():
+                patient = False
+                deadline = min(deadline, Deadline(OTHERS_TIMEOUT), key=lambda one: one.at)
             if not patient and all(session.tried for session in self._known.values()):
                 break
-            self._settled.wait(min(TRIED_PAUSE, deadline.remaining()))
+            gevent.sleep(min(TRIED_PAUSE, deadline.remaining()))
         if not self._outbox.usable.is_set():
             errors = [session.error for session in self._known.values() if session.error is not None]
             raise errors[0] if errors else ConnectError(f"no node of the cluster answered in time: {self.nodes}")

@@ -37,7 +37,7 @@ class Console:
     :param secret_key: the server's.
     :param protocol: ``http``, or ``https`` for a server behind a TLS proxy.
     :param timeout: seconds for a call.
-    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None checks certificates against the system's authorities.
+    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None for the system's authorities.
     """
 
     def __init__(

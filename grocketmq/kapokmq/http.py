@@ -40,7 +40,7 @@ class HttpClient:
     :param port: its port.
     :param secret_key: goes into the header ``secretKey``.
     :param timeout: seconds for a request, all its steps together.
-    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None checks certificates against the system's authorities.
+    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None for the system's authorities.
     :raises ConfigError: one of them cannot work.
     """
 

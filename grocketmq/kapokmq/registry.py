@@ -35,7 +35,7 @@ def get_nodes(
     :param port: its HTTP port.
     :param secret_key: the registry's.
     :param timeout: seconds.
-    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None checks certificates against the system's authorities.
+    :param ssl_context: for ``https``, an ``ssl.SSLContext`` or a ``TLSConfig``; None for the system's authorities.
     :returns: sorted by name; empty when it lists none.
     :raises AuthError: the registry refused the secret key.
     :raises RemotingError: it was not reached, or did not answer in time.
