@@ -27,7 +27,7 @@ def test_example(name: str, patched: bool, cluster: EmbeddedCluster) -> None:
     check_example(name, cluster.namesrv, patched=patched)
 
 
-@pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
+@pytest.mark.parametrize("patched", [pytest.param(False, id="plain"), pytest.param(True, id="patched", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", KAPOKMQ)
 def test_kapokmq_example(name: str, patched: bool) -> None:
     pytest.importorskip("wsproto", reason="needs the extra kapokmq")
