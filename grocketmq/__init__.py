@@ -53,6 +53,7 @@ from grocketmq.producer import (
     split_batch,
 )
 from grocketmq.remoting.tls import TLSConfig
+from grocketmq.runtime.bridge import ThreadBridge
 
 __version__ = "0.1.0"
 
@@ -92,6 +93,7 @@ __all__ = [
     "SimpleConsumer",
     "Sql",
     "TLSConfig",
+    "ThreadBridge",
     "TransactionProducer",
     "TransactionSendResult",
     "__version__",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
@@ -10,6 +10,7 @@ from grocketmq.client.members import Member
 from grocketmq.errors import ConfigError
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
+from grocketmq.runtime.threads import get_ident
 
 __all__ = ["MQClientManager", "default_manager"]
 
@@ -30,10 +31,13 @@ class MQClientManager(Lifecycle):
     :param common: the settings of :class:`~grocketmq.client.config.ClientConfig`; clients must use the same name servers.
     """
 
+    _RUN_ANYWHERE: ClassVar[frozenset[str]] = Lifecycle._RUN_ANYWHERE | {"instance", "release"}
+
     def __init__(self, **common: Any) -> None:
         super().__init__()
         self.config = ClientConfig(**common) if common else None
-        self._instances: dict[ClientConfig, ClientInstance] = {}
+        #: Each belongs to a thread.
+        self._instances: dict[tuple[ClientConfig, int], ClientInstance] = {}
         self._producers: list[Member] = []
         self._consumers: list[Member] = []
         drop_in_child(self)
@@ -88,11 +92,12 @@ class MQClientManager(Lifecycle):
 
     def instance(self, config: ClientConfig) -> ClientInstance:
         """The instance for these settings, made if there is none; its user calls :meth:`release` once."""
-        found = self._instances.get(config)
+        key = (config, get_ident())
+        found = self._instances.get(key)
         spare: ClientInstance | None = None
         if found is None:
             made = ClientInstance(config)
-            found = self._instances.setdefault(config, made)
+            found = self._instances.setdefault(key, made)
             if found is not made:  # another client made one while this one looked for its address
                 spare = made
         found.users += 1
@@ -104,8 +109,9 @@ class MQClientManager(Lifecycle):
         """Give an instance back; the last user ends it, which blocks about a second at most."""
         instance.users -= 1
         if not instance.users:
-            if self._instances.get(instance.config) is instance:
-                del self._instances[instance.config]
+            key = (instance.config, get_ident())
+            if self._instances.get(key) is instance:
+                del self._instances[key]
             instance.shutdown()
 
 

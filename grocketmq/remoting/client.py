@@ -11,7 +11,6 @@ from typing import Protocol
 
 import gevent
 from gevent.event import AsyncResult
-from gevent.monkey import get_original
 
 from grocketmq.codes import ResponseCode, SerializeType
 from grocketmq.errors import ClientStateError, ConnectError, ForkError, GoAwayError, GRocketMQError
@@ -20,15 +19,13 @@ from grocketmq.remoting.stream import ByteStream, connect
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.runtime.threads import get_ident
 from grocketmq.wire.acl import Credentials, signed_fields
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
 from grocketmq.wire.framing import MAX_FRAME_BYTES, encode_command
 
 __all__ = ["Processor", "RPCHook", "RemotingClient"]
-
-#: Tells threads apart; in a patched process the module's own tells greenlets apart.
-get_ident = get_original("_thread", "get_ident")
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,6 @@ import gevent
 from gevent.event import Event
 from gevent.hub import Waiter
 from gevent.lock import Semaphore
-from gevent.monkey import get_original
 
 from grocketmq.errors import (
     ClientStateError,
@@ -39,13 +38,11 @@ from grocketmq.errors import (
 from grocketmq.remoting.stream import ByteStream
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.runtime.threads import get_ident
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.framing import FrameDecoder
 
 __all__ = ["Call", "Connection", "ConnectionState"]
-
-#: Tells threads apart; in a patched process the module's own tells greenlets apart.
-get_ident = get_original("_thread", "get_ident")
 
 log = logging.getLogger(__name__)
 

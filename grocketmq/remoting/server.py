@@ -9,9 +9,9 @@ Whatever bytes come, they end their own connection at most.
 
 from __future__ import annotations
 
+import _socket
 import itertools
 import logging
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
@@ -154,7 +154,7 @@ class Channel:
         """In a forked child: close this process's copy of the socket; the parent's goes on."""
         self.closed.set()
         self._out.clear()
-        os.close(self._sock.detach())
+        _socket.close(self._sock.detach())
 
     # -- its greenlets -------------------------------------------------------------------------------------------------------
 
@@ -298,7 +298,7 @@ class RemotingServer:
         server, self._server = self._server, None
         if server is not None:
             server.stop_accepting()
-            os.close(server.socket.detach())
+            _socket.close(server.socket.detach())
         for channel in self.channels:
             channel.abandon()
         self.channels.clear()

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 from enum import Enum
-from types import TracebackType
-from typing import TypeVar
+from types import FunctionType, TracebackType
+from typing import Any, ClassVar, TypeVar
 
 from gevent.lock import RLock
 
 from grocketmq.errors import ClientStateError, ForkError
 from grocketmq.runtime.forks import drop_in_child, notice_fork, watch_hub
+from grocketmq.runtime.threads import Home, from_any_thread
 
 __all__ = ["Lifecycle", "ServiceState"]
 
@@ -47,9 +48,22 @@ _ADVICE = {
 
 
 class Lifecycle:
-    """Mixin for what is started once and shut down once; subclasses write ``_start``, ``_shutdown`` and ``_renew``."""
+    """Mixin for what is started once and shut down once; subclasses write ``_start``, ``_shutdown`` and ``_renew``.
+
+    The thread that starts it owns it; public methods that are called in another thread run in that one all the same.
+    """
+
+    #: Public methods that run in the thread that calls them.
+    _RUN_ANYWHERE: ClassVar[frozenset[str]] = frozenset({"abandon"})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, member in list(vars(cls).items()):
+            if isinstance(member, FunctionType) and not name.startswith("_") and name not in cls._RUN_ANYWHERE:
+                setattr(cls, name, from_any_thread(member))
 
     def __init__(self) -> None:
+        self._home: Home | None = None
         self._state = ServiceState.CREATED
         self._pid = 0
         self._turn = RLock()
@@ -67,6 +81,7 @@ class Lifecycle:
         """Whether it is started anew in a forked child, when it is first used there; else that raises ``ForkError``."""
         return False
 
+    @from_any_thread
     def start(self) -> None:
         """Start; blocks its greenlet until it is started, and does nothing when it runs already.
 
@@ -85,6 +100,7 @@ class Lifecycle:
             self._before = self._state
             self._state = ServiceState.STARTING
             self._pid = os.getpid()
+            self._home = self._home or Home()
             drop_in_child(self)
             watch_hub()
             try:
@@ -94,6 +110,7 @@ class Lifecycle:
                 raise
             self._state = ServiceState.RUNNING
 
+    @from_any_thread
     def undo_start(self) -> None:
         """Take a start back, for those who start several as one: stops what runs, which may then be started again."""
         with self._turn:
@@ -108,6 +125,7 @@ class Lifecycle:
             self._renew()
             self._state = self._before
 
+    @from_any_thread
     def shutdown(self, timeout: float = 10.0) -> None:
         """Stop; blocks its greenlet until everything has ended, and does nothing when it is stopped already.
 
@@ -140,6 +158,7 @@ class Lifecycle:
     def abandon(self) -> None:
         """In a forked child: what was started is the parent's; see :class:`~grocketmq.runtime.forks.Inherited`."""
         self._turn = RLock()
+        self._home = self._home and self._home.in_child()
         if self._state is ServiceState.STOPPING:
             self._state = ServiceState.STOPPED
         elif self._state is ServiceState.RUNNING or self._state is ServiceState.STARTING:

@@ -18,7 +18,7 @@ def wrong_answers(namesrv: str, sends: list[dict[str, Any]]) -> list[str]:
     wrong = []
     with Producer("judge", namesrv=namesrv) as producer:
         for one in sends:
-            found = producer.view_stored(one["stored"])
+            found = producer.view_message(one["stored"])
             if found.body.decode() != one["body"] or found.msg_id != one["msg_id"]:
                 wrong.append(f"{one} is {found}")
     twice = [stored for stored, count in Counter(one["stored"] for one in sends).items() if count > 1]

@@ -1,0 +1,185 @@
+"""Calls from other threads of the system, patched or not."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import gevent
+import pytest
+from gevent.monkey import get_original
+
+from grocketmq.errors import ClientStateError, RequestTimeout
+from grocketmq.runtime import threads
+from grocketmq.runtime.bridge import ThreadBridge
+from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
+
+colour = contextvars.ContextVar("colour", default="none")
+native_sleep = get_original("time", "sleep")
+
+
+class Service(Lifecycle):
+    """Tells where its calls run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def where(self) -> tuple[int, str]:
+        self._check_running()
+        gevent.sleep(0.01)
+        return threads.get_ident(), colour.get()
+
+    def fail(self) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    def late(self, timeout: float = 1.0) -> None:
+        deadline = Deadline(timeout)
+        while True:
+            deadline.check("wait")
+            gevent.sleep(0.01)
+
+    def for_ever(self) -> None:
+        try:
+            gevent.sleep(3600)
+        finally:
+            self.steps.append("ended")
+
+    def end(self) -> None:
+        raise gevent.GreenletExit
+
+
+def in_thread(run: Callable[[], Any]) -> Any:
+    """In a thread of the system's, which runs no event loop; this one's goes on."""
+
+    def outcome() -> tuple[Any, Exception | None]:  # the pool would print an error
+        try:
+            return run(), None
+        except Exception as error:
+            return None, error
+
+    value, error = gevent.get_hub().threadpool.apply(outcome)
+    if error is not None:
+        raise error
+    return value
+
+
+def in_gevent_thread(run: Callable[[], Any]) -> Any:
+    """In a thread that runs an event loop of its own, in a greenlet of it."""
+
+    def thread() -> Any:
+        job = gevent.spawn(run)
+        ticks = 0
+        while not job.ready():
+            gevent.sleep(0.001)
+            ticks += 1
+        assert ticks > 3, "it waits without holding its own event loop"
+        gevent.get_hub().destroy(destroy_loop=True)
+        return job.get()
+
+    return gevent.get_hub().threadpool.apply(thread)
+
+
+@pytest.mark.parametrize("elsewhere", [in_thread, in_gevent_thread])
+def test_a_call_runs_at_home_in_the_callers_context(elsewhere: Callable[..., Any]) -> None:
+    with Service() as service:
+
+        def call() -> Any:
+            colour.set("green")
+            return service.where()
+
+        mine = threads.get_ident()
+        assert elsewhere(call) == (mine, "green")
+        assert colour.get() == "none"
+        assert service.where() == (mine, "none")
+
+
+def test_errors_come_back() -> None:
+    with Service() as service:
+        with pytest.raises(ZeroDivisionError, match="on purpose"):
+            in_thread(service.fail)
+        with pytest.raises(ClientStateError, match="cut off"):
+            in_thread(service.end)
+        began = monotonic()
+        with pytest.raises(RequestTimeout):
+            in_thread(lambda: service.late(timeout=0.1))
+        assert monotonic() - began < 1
+    with pytest.raises(ClientStateError, match="make a new one"):
+        in_thread(service.where)
+
+
+def test_start_and_shutdown_elsewhere() -> None:
+    service = Service()
+    service.start()
+    in_thread(service.shutdown)
+    assert service.state is ServiceState.STOPPED
+
+
+def test_an_owner_that_does_not_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "PATIENCE", 0.1)
+    with Service() as service:
+        caught: list[str] = []
+
+        def call() -> None:
+            try:
+                service.where()
+            except ClientStateError as error:
+                caught.append(str(error))
+
+        start_new_thread = get_original("_thread", "start_new_thread")
+        start_new_thread(call, ())
+        native_sleep(0.5)  # the whole thread, with its event loop
+        assert len(caught) == 1
+        assert "ThreadBridge" in caught[0]
+        gevent.sleep(0.02)  # the call that was given up does not run now
+
+
+def test_an_owner_that_turns_lets_a_call_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "PATIENCE", 0.03)
+    with Service() as service, pytest.raises(RequestTimeout):
+        in_thread(lambda: service.late(0.3))
+
+
+def test_a_caller_that_is_killed_takes_its_call_along() -> None:
+    with Service() as service:
+
+        def thread() -> None:
+            job = gevent.spawn(service.for_ever)
+            gevent.sleep(0.05)
+            job.kill()
+            gevent.get_hub().destroy(destroy_loop=True)
+
+        gevent.get_hub().threadpool.apply(thread)
+        gevent.sleep(0.05)
+        assert service.steps == ["ended"]
+
+
+def test_bridge() -> None:
+    service = Service()
+    mine = threads.get_ident()
+    with ThreadBridge(service) as bridge:
+        assert service.state is ServiceState.RUNNING
+        there, _ = service.where()
+        assert there != mine
+        assert in_thread(service.where)[0] == there
+        assert bridge.call(threads.get_ident) == there
+        with pytest.raises(ClientStateError, match="itself"):
+            ThreadBridge(service)
+    assert service.state is ServiceState.STOPPED
+    bridge.shutdown()
+
+
+def test_bridge_whose_client_does_not_start() -> None:
+    class Bad(Service):
+        def _start(self) -> None:
+            raise ZeroDivisionError
+
+    bad = Bad()
+    bridge = ThreadBridge(bad)
+    with pytest.raises(ZeroDivisionError):
+        bridge.start()
+    bridge.shutdown()
+    assert bad.state is ServiceState.STOPPED
