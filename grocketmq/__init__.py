@@ -29,6 +29,7 @@ from grocketmq.consumer import (
 )
 from grocketmq.errors import *  # noqa: F403
 from grocketmq.errors import __all__ as _error_names
+from grocketmq.hooks import ConsumeMessageContext, FilterMessageContext, SendMessageContext, SendMode
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import (
     ConsumeOrderlyStatus,
@@ -69,10 +70,12 @@ __all__ = [
     "ClientConfig",
     "ConsumeContext",
     "ConsumeFromWhere",
+    "ConsumeMessageContext",
     "ConsumeOrderlyStatus",
     "ConsumeResult",
     "ConsumeStatus",
     "Credentials",
+    "FilterMessageContext",
     "LitePullConsumer",
     "LocalFileOffsetStore",
     "LocalTransactionState",
@@ -88,6 +91,8 @@ __all__ = [
     "PullStatus",
     "PushConsumer",
     "RemoteBrokerOffsetStore",
+    "SendMessageContext",
+    "SendMode",
     "SendResult",
     "SendStatus",
     "SimpleConsumer",

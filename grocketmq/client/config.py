@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from grocketmq.client.namesrv import split_namesrv
 from grocketmq.codes import SerializeType
 from grocketmq.errors import ConfigError
+from grocketmq.model.validators import check_topic
 from grocketmq.remoting.client import RPCHook
 from grocketmq.remoting.http import check_url
 from grocketmq.remoting.tls import TLSConfig, TLSOption
@@ -19,6 +20,9 @@ from grocketmq.wire.framing import MAX_FRAME_BYTES
 __all__ = ["ClientConfig", "Credentials", "check_ranges", "split_options"]
 
 T = TypeVar("T")
+
+#: Where Java's clients send traces.
+TRACE_TOPIC = "RMQ_SYS_TRACE_TOPIC"
 
 #: Where the name servers are read from when no option names them, in this order.
 NAMESRV_VARIABLES = ("GROCKETMQ_NAMESRV", "NAMESRV_ADDR")
@@ -69,14 +73,27 @@ class ClientConfig:
     #: Connect to name servers and brokers over TLS: True to trust what the system trusts, a
     #: :class:`~grocketmq.remoting.tls.TLSConfig`, or an ``ssl.SSLContext`` for clients.
     tls: TLSOption = None
-    #: Objects with ``before_request`` / ``after_response`` (see :class:`~grocketmq.remoting.client.RPCHook`), called in order.
-    hooks: Iterable[RPCHook] = ()
+    #: Objects with some of the methods that ``grocketmq.hooks`` lists, and ``before_request`` and ``after_response`` (see
+    #: :class:`~grocketmq.remoting.client.RPCHook`); called in order.
+    hooks: Iterable[object] = field(default=(), compare=False)
+    #: Whether to tell the trace topic what happens to each message, for operators to look up.
+    trace: bool = False
+    #: Where traces go.
+    trace_topic: str = TRACE_TOPIC
+
+    #: What counts when settings are compared: which objects the hooks are, not what they equal.
+    _hook_ids: tuple[int, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "namesrv", _name_servers(self.namesrv))
         object.__setattr__(self, "hooks", tuple(self.hooks))
         object.__setattr__(self, "tls", TLSConfig.of(self.tls))
+        object.__setattr__(self, "_hook_ids", tuple(map(id, self.hooks)))
+        for hook in self.hooks:
+            if hasattr(hook, "before_request") is not hasattr(hook, "after_response"):
+                raise ConfigError(f"hook {hook!r} has one of before_request and after_response; give it both or none")
         check_ranges(self, _RANGES)
+        check_topic(self.trace_topic)
         if self.serializer not in SerializeType.__members__:
             raise ConfigError(f"serializer {self.serializer!r} is none of {', '.join(SerializeType.__members__)}")
 
@@ -97,6 +114,11 @@ class ClientConfig:
         """How to connect over TLS, None for not at all."""
         assert self.tls is None or isinstance(self.tls, TLSConfig)
         return self.tls
+
+    @property
+    def rpc_hooks(self) -> tuple[RPCHook, ...]:
+        """The hooks that look at requests."""
+        return tuple(hook for hook in self.hooks if isinstance(hook, RPCHook))
 
     @property
     def serialize_type(self) -> SerializeType:
@@ -142,7 +164,7 @@ def split_options(client: str, options: Mapping[str, Any], own: type[T]) -> tupl
     :raises TypeError: for an option that is none of either.
     :raises ConfigError: for a value that cannot work.
     """
-    common = {one.name for one in fields(ClientConfig)}
+    common = {one.name for one in fields(ClientConfig) if one.init}
     mine = {one.name for one in fields(own)}  # type: ignore[arg-type]
     unknown = options.keys() - common - mine
     if unknown:

@@ -86,7 +86,7 @@ class ClientInstance:
             open_stream=None if config.tls_config is None else tls_connector(config.tls_config),
             max_frame_bytes=config.max_frame_size,
             serialize_type=config.serialize_type,
-            hooks=config.hooks,
+            hooks=config.rpc_hooks,
             credentials=config.credentials,
         )
         self.namesrv = NameServers(self.remoting, addresses)

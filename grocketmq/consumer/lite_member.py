@@ -11,7 +11,6 @@ from typing import Any
 
 from gevent.lock import RLock
 
-from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
 from grocketmq.consumer.assignment import Assignment
 from grocketmq.consumer.config import LitePullConsumerConfig
@@ -30,15 +29,17 @@ from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import MessageModel
+from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.gate import FairGate
 from grocketmq.runtime.lifecycle import ServiceState
 from grocketmq.runtime.turns import in_turns
+from grocketmq.trace import TracedClient
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["LiteMember"]
 
 
-class LiteMember(BaseClient):
+class LiteMember(TracedClient):
     """The part of a lite pull consumer that its users need not know.
 
     :param group: the consumer group's name.
@@ -74,6 +75,7 @@ class LiteMember(BaseClient):
         self._started_at = time()
         self._next_auto_commit = monotonic() + self.settings.auto_commit_interval
         instance = self._join_instance()
+        self._start_hooks(instance)
         self._store.open(instance, self.group)
         self._compose()
         instance.register_consumer(self)
@@ -93,8 +95,8 @@ class LiteMember(BaseClient):
         options = PullOptions(
             max_nums=settings.pull_batch_size, hold=HOLD, timeout=HELD_TIMEOUT, send_subscription=True, lite=True
         )
-        puller = Puller(self.group, instance)
-        member = Membership(self.group, instance, settings, self._subscriptions, tasks, self._stats)
+        puller = Puller(self.group, instance, self._hooks)
+        member = Membership(self.group, instance, settings, self._subscriptions, tasks, self._stats, self._hooks)
         self._pulls = LitePulls(member, puller, options, self._queues)
         self._assignment = Assignment(
             self.group,
@@ -120,6 +122,7 @@ class LiteMember(BaseClient):
             self._assignment.stop()
             self.persist_offsets()
             self._gate.close()
+        self._stop_trace(Deadline(timeout))
         self._tasks.kill()
         self._instance.unregister_consumer(self)
         self._leave_instance()

@@ -182,6 +182,8 @@ class LitePullConsumer(LiteMember):
         batch = self._queues.take(limit, deadline)
         if batch:
             self._stats.topic(batch[0].topic).consumed += len(batch)
+            if self._hooks.on_consume:
+                self._hooks.polled(self.group, batch[0].message_queue, batch)
         return batch
 
     # -- positions -----------------------------------------------------------------------------------------------------------

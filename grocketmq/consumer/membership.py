@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from grocketmq.client.instance import ClientInstance
 from grocketmq.consumer.config import ConsumerConfig
 from grocketmq.consumer.stats import StatsRecorder
 from grocketmq.consumer.subscriptions import Subscriptions
+from grocketmq.hooks import Hooks
 from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["Membership"]
@@ -26,6 +27,7 @@ class Membership(Generic[S]):
     :param subscriptions: what it is subscribed to.
     :param tasks: owns its greenlets.
     :param stats: counts.
+    :param hooks: what looks at its messages.
     """
 
     group: str
@@ -34,3 +36,4 @@ class Membership(Generic[S]):
     subscriptions: Subscriptions
     tasks: TaskGroup
     stats: StatsRecorder
+    hooks: Hooks = field(default_factory=Hooks)

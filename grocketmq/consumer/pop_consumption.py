@@ -45,7 +45,7 @@ class PopConsumption(Consumption):
         acks = PopAcks(group, instance, api, clocks)
         ack_service = AckService(acks, member.tasks)
         send_back = SendBack(group, instance, settings.reconsume_limit)
-        popper = Popper(group, instance, api, clocks, settings.consume_from)
+        popper = Popper(group, instance, api, clocks, settings.consume_from, member.hooks)
         self._consuming = PopConsumeService(member, listener, acks, ack_service, send_back)
         self.fetching = self._pops = PopService(member, popper, self._consuming, ack_service)
         strategy = settings.allocate_strategy.name

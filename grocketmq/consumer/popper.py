@@ -11,6 +11,7 @@ from grocketmq.consumer.pop_decode import decode_popped
 from grocketmq.consumer.pop_queue import BrokerClocks
 from grocketmq.consumer.puller import unpack
 from grocketmq.errors import ConfigError, RemoteProtocolError
+from grocketmq.hooks import Hooks
 from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ConsumeFromWhere, SubscriptionData
@@ -38,7 +39,7 @@ class Popped:
 
     :param status: whether it found anything.
     :param wanted: the messages.
-    :param unwanted: messages whose tags only look alike by hash; to be acknowledged.
+    :param unwanted: messages whose tags only look alike by hash, and those a filter hook left out; to be acknowledged.
     :param broken: messages whose bodies cannot be unpacked.
     :param rest: how many messages the broker has beyond those.
     """
@@ -58,11 +59,19 @@ class Popper:
     :param api: makes the calls.
     :param clocks: the brokers' clocks, set by each answer.
     :param consume_from: where the group begins in a queue for which it has no offset yet.
+    :param hooks: may keep messages from the consumer, which count as consumed.
     """
 
     def __init__(
-        self, group: str, instance: ClientInstance, api: PopAPI, clocks: BrokerClocks, consume_from: ConsumeFromWhere
+        self,
+        group: str,
+        instance: ClientInstance,
+        api: PopAPI,
+        clocks: BrokerClocks,
+        consume_from: ConsumeFromWhere,
+        hooks: Hooks,
     ) -> None:
+        self._hooks = hooks
         self._group = group
         self._instance = instance
         self._api = api
@@ -107,6 +116,10 @@ class Popper:
                 found.wanted.append(message)
             else:
                 found.broken.append(message)
+        if self._hooks.filter_messages:
+            kept = self._hooks.kept(self._group, queue, found.wanted)
+            found.unwanted += [message for message in found.wanted if message not in kept]
+            found.wanted = kept
         return found
 
 

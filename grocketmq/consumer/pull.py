@@ -12,7 +12,6 @@ from typing import Any
 import gevent
 from gevent.event import AsyncResult
 
-from grocketmq.client.base import BaseClient
 from grocketmq.client.config import ClientConfig
 from grocketmq.consumer.config import DEFAULT_MAX_RECONSUME_TIMES
 from grocketmq.consumer.introspection import client_properties, no_listener
@@ -26,6 +25,8 @@ from grocketmq.model.message import MessageExt
 from grocketmq.model.results import PullResult
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ConsumeFromWhere, MessageModel, Sql, subscription
+from grocketmq.runtime.deadline import Deadline
+from grocketmq.trace import TracedClient
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["PullConsumer"]
@@ -34,7 +35,7 @@ __all__ = ["PullConsumer"]
 _MOST_FILTERS = 1000
 
 
-class PullConsumer(BaseClient):
+class PullConsumer(TracedClient):
     """Pulls messages queue by queue; where to begin and what is done is the application's knowledge.
 
     Nothing is shared out and nothing is stored by itself: keep offsets yourself, or have the brokers keep them for the group
@@ -112,11 +113,14 @@ class PullConsumer(BaseClient):
         if isinstance(expression, Sql):
             self._compile(queue.topic, expression)
         try:
-            return self._puller.pull(queue, wanted, offset, options, None)
+            found = self._puller.pull(queue, wanted, offset, options, None)
         except GRocketMQError as error:
             if error.refresh_route:
                 self._instance.refresh_routes_soon()
             raise
+        if found.messages and self._hooks.on_consume:
+            self._hooks.polled(self.group, queue, found.messages)
+        return found
 
     def pull_async(
         self,
@@ -211,8 +215,9 @@ class PullConsumer(BaseClient):
     def _start(self) -> None:
         self._started_at = time()
         instance = self._join_instance()
+        self._start_hooks(instance)
         self._store.open(instance, self.group)
-        self._puller = Puller(self.group, instance)
+        self._puller = Puller(self.group, instance, self._hooks)
         self._send_back = SendBack(self.group, instance, DEFAULT_MAX_RECONSUME_TIMES)
         instance.register_consumer(self)
         instance.heartbeat_soon()
@@ -220,6 +225,7 @@ class PullConsumer(BaseClient):
     def _shutdown(self, timeout: float) -> None:
         if self._shared is None:
             return
+        self._stop_trace(Deadline(timeout))
         self._tasks.kill()
         self._instance.unregister_consumer(self)
         self._leave_instance()

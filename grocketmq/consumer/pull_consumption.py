@@ -80,7 +80,7 @@ class PullConsumption(Consumption):
         )
         self.fetching = self._pulls = PullService(
             member,
-            Puller(group, instance),
+            Puller(group, instance, member.hooks),
             options,
             FlowControl(settings, self._process_queues, orderly=orderly),
             self._store,

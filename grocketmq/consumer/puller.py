@@ -13,6 +13,7 @@ import gevent
 from grocketmq.client.instance import ClientInstance
 from grocketmq.codes import RequestCode
 from grocketmq.errors import RemoteProtocolError, UnsupportedRequestError
+from grocketmq.hooks import Hooks
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property
 from grocketmq.model.results import PullResult, PullStatus
@@ -74,9 +75,11 @@ class Puller:
 
     :param group: the consumer group.
     :param instance: its instance.
+    :param hooks: may leave messages out.
     """
 
-    def __init__(self, group: str, instance: ClientInstance) -> None:
+    def __init__(self, group: str, instance: ClientInstance, hooks: Hooks) -> None:
+        self._hooks = hooks
         self._group = group
         self._instance = instance
         #: Which member of each queue's broker to ask, as it suggested last; a master is not noted.
@@ -96,7 +99,8 @@ class Puller:
         :param offset: where to begin.
         :param options: how.
         :param reached: an offset for the broker to store on the way, None for none; only masters do.
-        :returns: what was found; messages whose tags only look alike by hash are left out.
+        :returns: what was found; messages whose tags only look alike by hash are left out, and
+            those that a filter hook does not keep.
         :raises RouteNotFoundError: when no address of the broker is known.
         :raises RemotingError: no answer.
         :raises BrokerError: an answer with an error code.
@@ -121,6 +125,8 @@ class Puller:
             messages = _read(queue, fields, body)
             if subscription.tags:  # the broker compares hashes only
                 messages = [message for message in messages if subscription.matches(message.tags)]
+            if self._hooks.filter_messages:
+                messages = self._hooks.kept(self._group, queue, messages)
         return PullResult(status, messages, fields.next_begin_offset, fields.min_offset, fields.max_offset)
 
     def _template(self, queue: MessageQueue, subscription: SubscriptionData, options: PullOptions) -> PullTemplate:

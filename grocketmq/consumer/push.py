@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic, time
 from typing import Any
 
-from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.consumption import Consumption
+from grocketmq.consumer.hooked_listener import hooked_listener
 from grocketmq.consumer.introspection import client_properties, consume_directly, topic_status
 from grocketmq.consumer.listener import Listener, adapt_listener
 from grocketmq.consumer.membership import Membership
@@ -33,6 +33,7 @@ from grocketmq.model.subscription import ALL, MessageModel, Sql
 from grocketmq.model.validators import check_topic
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.lifecycle import ServiceState
+from grocketmq.trace import TracedClient
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["PushConsumer"]
@@ -40,7 +41,7 @@ __all__ = ["PushConsumer"]
 log = logging.getLogger(__name__)
 
 
-class PushConsumer(BaseClient):
+class PushConsumer(TracedClient):
     """Consumes messages with a listener, together with the other members of its group.
 
     Every message is given to some member's listener at least once: an exception in the listener has it delivered again
@@ -182,7 +183,9 @@ class PushConsumer(BaseClient):
         if not self._broadcasting:
             self._subscriptions.add(retry_topic(self.group), ALL)
         instance = self._join_instance()
-        self._consumption = self._compose(adapt_listener(self._listener))
+        self._start_hooks(instance)
+        listener = hooked_listener(adapt_listener(self._listener), self.group, self._hooks, orderly=self._orderly)
+        self._consumption = self._compose(listener)
         instance.register_consumer(self)
         instance.find_routes(self._subscriptions.topics())
         self._check.compile()
@@ -192,7 +195,9 @@ class PushConsumer(BaseClient):
             instance.rebalance_soon()
 
     def _compose(self, listener: Callable[[list[MessageExt], Any], object]) -> Consumption:
-        member = Membership(self.group, self._instance, self.settings, self._subscriptions, self._tasks, self._stats)
+        member = Membership(
+            self.group, self._instance, self.settings, self._subscriptions, self._tasks, self._stats, self._hooks
+        )
         self._check = SubscriptionCheck(self.group, self._instance, self._subscriptions)
         self._tasks.periodic("check subscriptions", CHECK_INTERVAL, self._check.agreement, CHECK_INTERVAL)
         self._tasks.periodic("sample stats", SAMPLE_INTERVAL, lambda: self._stats.sample(monotonic()))
@@ -213,9 +218,11 @@ class PushConsumer(BaseClient):
         queues; connections close last."""
         if self._shared is None:
             return
+        deadline = Deadline(timeout)
         try:
             if self._consumption is not None:
-                self._consumption.stop(Deadline(timeout))
+                self._consumption.stop(deadline)
+            self._stop_trace(deadline)
         finally:
             self._tasks.kill()
             self._instance.unregister_consumer(self)

@@ -20,7 +20,7 @@ from grocketmq.model.properties import Property, encode_properties
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire.compression import compress
 from grocketmq.wire.flags import CompressionType, MessageSysFlag
-from grocketmq.wire.send_command import SendCommand, SendTemplate
+from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
 
 __all__ = ["SendBack"]
 
@@ -97,16 +97,10 @@ class SendBack:
         body, sys_flag = message.body, 0
         if len(body) >= _PACK_FROM_BYTES:
             body, sys_flag = compress(CompressionType.ZLIB, body), MessageSysFlag.COMPRESSED | CompressionType.ZLIB.sys_flag
-        fields: dict[str, str | None] = {
-            "a": self._group,
-            "b": topic,
-            "c": DEFAULT_TOPIC,
-            "d": "1",
-            "k": "false",
-            "l": str(self._max_reconsume_times),
-            "m": "false",
-            "n": queue.broker_name,
-        }
+        most = self._max_reconsume_times
+        fields = send_fields(
+            self._group, topic, queue.broker_name, default_topic=DEFAULT_TOPIC, queue_nums=1, max_reconsume_times=most
+        )
         command = SendCommand(
             SendTemplate(RequestCode.SEND_MESSAGE_V2, fields),
             queue.queue_id,

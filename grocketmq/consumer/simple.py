@@ -14,7 +14,6 @@ from typing import Any
 
 import gevent
 
-from grocketmq.client.base import BaseClient
 from grocketmq.client.config import split_options
 from grocketmq.client.pop_api import PopAPI, PopStatus
 from grocketmq.consumer.config import SimpleConsumerConfig
@@ -37,6 +36,7 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ALL, MessageModel, Sql
 from grocketmq.model.validators import check_topic
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.trace import TracedClient
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
 __all__ = ["SimpleConsumer"]
@@ -51,7 +51,7 @@ _NO_TIME, _WHILE_POLLING_IS_FULL = 0.005, 1.0
 _LEAST_INVISIBLE, _MOST_INVISIBLE = 5.0, 12 * 3600.0
 
 
-class SimpleConsumer(BaseClient):
+class SimpleConsumer(TracedClient):
     """Receives messages on demand, shared with the other members of its group message by message.
 
     A message that was received stays invisible to everybody else for a time.  Acknowledged within it, it does not come again;
@@ -235,7 +235,7 @@ class SimpleConsumer(BaseClient):
         instance = self._join_instance()
         api, clocks = PopAPI(instance.remoting), BrokerClocks()
         self._acks = PopAcks(self.group, instance, api, clocks)
-        self._popper = Popper(self.group, instance, api, clocks, self.settings.consume_from)
+        self._popper = Popper(self.group, instance, api, clocks, self.settings.consume_from, self._hooks)
         instance.register_consumer(self)
         self._announce(self._subscriptions.topics())
 

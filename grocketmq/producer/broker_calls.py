@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import monotonic
 
-from grocketmq.client.base import BaseClient
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import TIMER_VERSION
@@ -15,6 +14,7 @@ from grocketmq.model.route import MessageQueue, Permission
 from grocketmq.model.validators import check_not_system_topic, check_topic
 from grocketmq.model.version import version_name
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.trace import TracedClient
 
 __all__ = ["BrokerCalls"]
 
@@ -23,7 +23,7 @@ __all__ = ["BrokerCalls"]
 KEEP_TOPICS = 3600.0
 
 
-class BrokerCalls(BaseClient):
+class BrokerCalls(TracedClient):
     """Part of :class:`~grocketmq.producer.producer.Producer`: its topics, and calls that concern them."""
 
     def __init__(self, group: str, config: ClientConfig) -> None:

@@ -19,7 +19,7 @@ from grocketmq.producer.config import ProducerConfig
 from grocketmq.wire.compression import compress
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_batch
-from grocketmq.wire.send_command import SendCommand, SendTemplate
+from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
 
 __all__ = ["Outgoing", "OutgoingMaker"]
 
@@ -71,7 +71,7 @@ class OutgoingMaker:
         self._group = group
         self._config = config
         self._unique_ids = unique_ids
-        self._unit_mode = "true" if unit_mode else "false"
+        self._unit_mode = unit_mode
         self._templates: dict[tuple[RequestCode, str, str], SendTemplate] = {}
 
     def message(self, message: Message) -> Outgoing:
@@ -165,18 +165,16 @@ class OutgoingMaker:
         code, topic, broker_name = key
         if len(self._templates) >= _MAX_TEMPLATES:
             self._templates.clear()
-        template = self._templates[key] = SendTemplate(
-            code,
-            {
-                "a": self._group,
-                "b": topic,
-                "c": DEFAULT_TOPIC,
-                "d": str(self._config.default_topic_queues),
-                "k": self._unit_mode,
-                "m": "true" if code is RequestCode.SEND_BATCH_MESSAGE else "false",
-                "n": broker_name,
-            },
+        fields = send_fields(
+            self._group,
+            topic,
+            broker_name,
+            default_topic=DEFAULT_TOPIC,
+            queue_nums=self._config.default_topic_queues,
+            unit_mode=self._unit_mode,
+            batch=code is RequestCode.SEND_BATCH_MESSAGE,
         )
+        template = self._templates[key] = SendTemplate(code, fields)
         return template
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from time import monotonic
 from typing import Any
 
@@ -30,6 +30,7 @@ from grocketmq.errors import (
     SendAttempt,
     SendError,
 )
+from grocketmq.hooks import Hooks, SendCall, SendMode
 from grocketmq.model.message import Message
 from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicPublishInfo
@@ -80,12 +81,15 @@ class Producer(BrokerCalls):
         self._picker = QueuePicker()
         self._window = SendWindow(self.settings.backpressure)
         self._under_way = 0
+        self._send_hooks: Hooks | None = None
         self._idle = Event()
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         instance = self._join_instance()
+        self._start_hooks(instance)
+        self._send_hooks = self._hooks if self._hooks.on_send else None
         unit_mode = self.config.unit_name is not None
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
         self._oneway = OnewayPacer(self._tasks)
@@ -102,6 +106,7 @@ class Producer(BrokerCalls):
         self._tasks.kill()
         if self._joined:
             self._oneway.close()
+            self._stop_trace(deadline)
             self._instance.unregister_producer(self)
         self._leave_instance()
 
@@ -149,6 +154,9 @@ class Producer(BrokerCalls):
         self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
+            if self._send_hooks is not None:
+                call = self._send_hooks.begin_send(self.group, [msg], SendMode.SYNC)
+                return call.run(lambda: self._deliver(self._maker.message(msg), queue, selector, arg, deadline))
             return self._deliver(self._maker.message(msg), queue, selector, arg, deadline)
         finally:
             self._leave()
@@ -183,7 +191,11 @@ class Producer(BrokerCalls):
         self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
-            return self._deliver(self._maker.batch(list(msgs)), queue, None, None, deadline)
+            batch = list(msgs)
+            if self._send_hooks is not None and batch:
+                call = self._send_hooks.begin_send(self.group, batch, SendMode.SYNC)
+                return call.run(lambda: self._deliver(self._maker.batch(batch), queue, None, None, deadline))
+            return self._deliver(self._maker.batch(batch), queue, None, None, deadline)
         finally:
             self._leave()
 
@@ -214,32 +226,42 @@ class Producer(BrokerCalls):
         :raises MessageError: no broker would take it.
         :raises TooManyRequestsError: the bound left no room in time; nothing was sent.
         """
+        call: SendCall | None = None
         self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
+            if self._send_hooks is not None:
+                call = self._send_hooks.begin_send(self.group, [msg], SendMode.ASYNC)
             outgoing = self._maker.message(msg)
             self._window.enter(len(outgoing.body), deadline)
+        except BaseException as error:
+            if call is not None:
+                call.end(error=error)
+            raise
         finally:
             self._leave()
         result = AsyncResult()
-        context = copy_context()
 
         def run() -> None:
             try:
-                found = self._deliver(outgoing, queue, selector, arg, deadline, only_unanswered=True)
+                if call is None:
+                    found = self._deliver(outgoing, queue, selector, arg, deadline, only_unanswered=True)
+                else:
+                    found = call.run(lambda: self._deliver(outgoing, queue, selector, arg, deadline, only_unanswered=True))
             except Exception as error:
                 result.set_exception(error)
-                self._call_back(context, on_error, error)
+                self._call_back(on_error, error)
             else:
                 result.set(found)
-                self._call_back(context, on_success, found)
+                self._call_back(on_success, found)
 
         def ended(_: gevent.Greenlet) -> None:
             self._window.leave(len(outgoing.body))
             if not result.ready():  # it was killed, perhaps before it ran
                 result.set_exception(ClientStateError(f"{self!r} was shut down before the message was sent"))
 
-        self._tasks.spawn("async send", run).rawlink(ended)
+        # In the caller's context: for the selector, the hooks and the callbacks.
+        self._tasks.spawn("async send", copy_context().run, run).rawlink(ended)
         return result
 
     def send_oneway(
@@ -265,9 +287,12 @@ class Producer(BrokerCalls):
         :raises RouteNotFoundError: the topic does not exist and may not be created.
         :raises RemotingError: there is no connection to the broker.
         """
+        call: SendCall | None = None
         self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout)
+            if self._send_hooks is not None:
+                call = self._send_hooks.begin_send(self.group, [msg], SendMode.ONEWAY)
             outgoing = self._maker.message(msg)
             info = self._publish_info(outgoing.message.topic, deadline)
             chosen = None
@@ -285,6 +310,12 @@ class Producer(BrokerCalls):
                 self._oneway.watch(chosen.broker_name, lambda: self._confirm(answer, outgoing, chosen))
             else:
                 self._instance.api.send_oneway(address, command, deadline)
+            if call is not None:
+                call.end()
+        except BaseException as error:
+            if call is not None:
+                call.end(error=error)
+            raise
         finally:
             self._leave()
 
@@ -411,9 +442,9 @@ class Producer(BrokerCalls):
             return NoPermissionError(last.code, last.remark, last.address)
         return SendError(f"sending to topic {outgoing.message.topic}", attempts)
 
-    def _call_back(self, context: Context, callback: Callable[[Any], object] | None, value: object) -> None:
+    def _call_back(self, callback: Callable[[Any], object] | None, value: object) -> None:
         if callback is not None:
             try:
-                context.run(callback, value)
+                callback(value)
             except Exception:
                 log.exception("callback %r of an async send failed; the send itself is not affected", callback)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import gevent
 from gevent.event import AsyncResult
@@ -41,6 +41,7 @@ _MAX_OPAQUE = (1 << 31) - 1
 _ANSWER_TIMEOUT = 3.0
 
 
+@runtime_checkable
 class RPCHook(Protocol):
     """Looks at every request and every answer; an ``Exception`` from it is logged and changes nothing."""
 

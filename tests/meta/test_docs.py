@@ -24,6 +24,7 @@ OTHERS = {
     "GROCKETMQ_NAMESRV",
     "JSON",
     "ROCKETMQ",
+    "RMQ_SYS_TRACE_TOPIC",
     "None",
     "AsyncResult",
     "SSLContext",

@@ -22,6 +22,7 @@ from grocketmq.errors import (
     SubscriptionNotLatestError,
     SystemBusyError,
 )
+from grocketmq.hooks import Hooks
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property, encode_properties
 from grocketmq.model.results import PullResult, PullStatus
@@ -228,7 +229,7 @@ def puller_with(pulled: Any, *ids: int) -> tuple[Puller, FakeAPI]:
     api = FakeAPI(pull=pulled)
     broker = BrokerData("a", {one: f"a{one}:1" for one in ids or (0,)})
     instance = FakeInstance(api, T=TopicRouteData((QueueData("a", 1, 1, 6),), (broker,)))
-    return Puller("g", instance), api  # type: ignore[arg-type]
+    return Puller("g", instance, Hooks()), api  # type: ignore[arg-type]
 
 
 def asked(api: FakeAPI) -> list[tuple[str, PullMessageRequestHeader]]:

@@ -1,0 +1,245 @@
+"""Hooks: what a program wants to be told of messages on their way.
+
+An object in the option ``hooks`` has any of these methods:
+
+=========================================  =======================================================================
+method                                     when it is called
+=========================================  =======================================================================
+``before_send(context)``                   a message is about to be checked and sent; may add to its properties
+``after_send(context)``                    it was sent, or failed for good
+``before_consume(context)``                messages are about to be given to the listener, or were polled
+``after_consume(context)``                 the listener has ended
+``filter_messages(context)``               messages were pulled; returns those that are to be kept
+``before_request(address, request)``,      every request and its answer
+``after_response(address, request, ...)``
+=========================================  =======================================================================
+
+They run in the greenlet whose work they look at, with the context variables of whoever called ``send``, or of the listener.
+An ``Exception`` in one is logged and changes nothing.
+
+Source: Apache RocketMQ 5.3.3, module client, classes ``SendMessageHook``, ``ConsumeMessageHook``, ``FilterMessageHook``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from time import monotonic, time_ns
+from typing import Any, TypeVar
+
+from grocketmq.errors import ConfigError
+from grocketmq.model.message import Message, MessageExt
+from grocketmq.model.results import SendResult
+from grocketmq.model.route import MessageQueue
+
+__all__ = ["ConsumeMessageContext", "FilterMessageContext", "Hooks", "SendCall", "SendMessageContext", "SendMode"]
+
+log = logging.getLogger(__name__)
+
+_METHODS = (
+    "before_send",
+    "after_send",
+    "before_consume",
+    "after_consume",
+    "filter_messages",
+    "before_request",
+    "after_response",
+)
+
+T = TypeVar("T")
+
+
+class SendMode(Enum):
+    """Which way a message is sent."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+    ONEWAY = "oneway"
+
+
+@dataclass(slots=True, eq=False)
+class SendMessageContext:
+    """One call of ``send`` or its sisters.
+
+    :param group: the producer's group.
+    :param messages: what is sent: one message, or those of a batch.
+    :param mode: which way.
+    :param born_timestamp: when the call began, ms since the epoch.
+    :param result: where it was stored; None before, after a failure, and for oneway messages.
+    :param error: why it failed; None if it did not.
+    :param seconds: how long the call took, all its tries together; of an async one until its answer.
+    :param data: for hooks to keep what they need from before to after, each under a key of its own.
+    """
+
+    group: str
+    messages: Sequence[Message]
+    mode: SendMode
+    born_timestamp: int
+    result: SendResult | None = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    data: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def message(self) -> Message:
+        """The message; of a batch the first."""
+        return self.messages[0]
+
+
+@dataclass(slots=True, eq=False)
+class ConsumeMessageContext:
+    """One call of a listener, or messages that were polled.
+
+    :param group: the consumer's group.
+    :param message_queue: where the messages come from.
+    :param messages: all of them, of one queue.
+    :param consumed: how many of them, from the first on, were consumed; 0 before.
+    :param error: what the listener raised; None if it did not.
+    :param seconds: how long the listener took.
+    :param data: as in :class:`SendMessageContext`.
+    """
+
+    group: str
+    message_queue: MessageQueue
+    messages: Sequence[MessageExt]
+    consumed: int = 0
+    error: BaseException | None = None
+    seconds: float = 0.0
+    data: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def success(self) -> bool:
+        """Whether all were consumed."""
+        return self.consumed == len(self.messages)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilterMessageContext:
+    """Messages that were pulled, and fit the subscription.
+
+    :param group: the consumer's group.
+    :param message_queue: where they come from.
+    :param messages: all of them.
+    """
+
+    group: str
+    message_queue: MessageQueue
+    messages: Sequence[MessageExt]
+
+
+class Hooks:
+    """The hooks of one client, by what they look at; an empty tuple costs its user one test.
+
+    :param hooks: the objects, in the order they are called.
+    :raises ConfigError: for one that has none of the methods.
+    """
+
+    def __init__(self, hooks: Iterable[object] = ()) -> None:
+        hooks = tuple(hooks)
+        for hook in hooks:
+            if not any(hasattr(hook, name) for name in _METHODS):
+                raise ConfigError(f"hook {hook!r} has none of the methods {', '.join(_METHODS)}")
+        self.before_send = _methods(hooks, "before_send")
+        self.after_send = _methods(hooks, "after_send")
+        self.before_consume = _methods(hooks, "before_consume")
+        self.after_consume = _methods(hooks, "after_consume")
+        self.filter_messages = _methods(hooks, "filter_messages")
+
+    @property
+    def on_send(self) -> bool:
+        """Whether any looks at sends."""
+        return bool(self.before_send or self.after_send)
+
+    @property
+    def on_consume(self) -> bool:
+        """Whether any looks at what is consumed."""
+        return bool(self.before_consume or self.after_consume)
+
+    def begin_send(self, group: str, messages: Sequence[Message], mode: SendMode) -> SendCall:
+        """Tell that messages are about to be sent; blocks as long as the hooks do.
+
+        :returns: to be ended when they were, or failed.
+        """
+        context = SendMessageContext(group, tuple(messages), mode, time_ns() // 1_000_000)
+        _tell(self.before_send, context)
+        return SendCall(context, self.after_send)
+
+    def around_consume(self, context: ConsumeMessageContext, consume: Callable[[], T]) -> T:
+        """Tell of a listener's call, before and after; blocks as long as it and the hooks do.
+
+        :param context: what it gets; ``consume`` notes how many were consumed.
+        :param consume: calls it.
+        """
+        _tell(self.before_consume, context)
+        began = monotonic()
+        try:
+            return consume()
+        except BaseException as error:
+            context.error = error
+            raise
+        finally:
+            context.seconds = monotonic() - began
+            _tell(self.after_consume, context)
+
+    def polled(self, group: str, queue: MessageQueue, messages: Sequence[MessageExt]) -> None:
+        """Tell of messages that were handed out to be worked on elsewhere; blocks as long as the hooks do."""
+        context = ConsumeMessageContext(group, queue, tuple(messages))
+        _tell(self.before_consume, context)
+        context.consumed = len(context.messages)
+        _tell(self.after_consume, context)
+
+    def kept(self, group: str, queue: MessageQueue, messages: list[MessageExt]) -> list[MessageExt]:
+        """The messages that every filter keeps, in their order; blocks as long as the filters do."""
+        for keep in self.filter_messages:
+            try:
+                kept = {id(message) for message in keep(FilterMessageContext(group, queue, tuple(messages)))}
+            except Exception:
+                log.exception("filter hook %r failed with %d messages of %s; it keeps them all", keep, len(messages), queue)
+            else:
+                messages = [message for message in messages if id(message) in kept]
+        return messages
+
+
+class SendCall:
+    """A send that hooks were told of.
+
+    :param context: what they see.
+    :param after: those that want to know its end.
+    """
+
+    __slots__ = ("_after", "_began", "_context")
+
+    def __init__(self, context: SendMessageContext, after: Sequence[Callable[[Any], object]]) -> None:
+        self._context = context
+        self._after = after
+        self._began = monotonic()
+
+    def end(self, result: SendResult | None = None, error: BaseException | None = None) -> None:
+        """Tell how it ended; blocks as long as the hooks do."""
+        context = self._context
+        context.result, context.error, context.seconds = result, error, monotonic() - self._began
+        _tell(self._after, context)
+
+    def run(self, send: Callable[[], SendResult]) -> SendResult:
+        """Send, and tell how it ended."""
+        try:
+            result = send()
+        except BaseException as error:
+            self.end(error=error)
+            raise
+        self.end(result)
+        return result
+
+
+def _methods(hooks: Sequence[object], name: str) -> tuple[Callable[[Any], Any], ...]:
+    return tuple(getattr(hook, name) for hook in hooks if hasattr(hook, name))
+
+
+def _tell(methods: Sequence[Callable[[Any], object]], context: object) -> None:
+    for method in methods:
+        try:
+            method(context)
+        except Exception:
+            log.exception("hook %r failed; what it looked at goes on", method)
