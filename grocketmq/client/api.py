@@ -232,10 +232,10 @@ class ClientAPI:
         else:
             self._call(address, header, OFFSET_TIMEOUT)
 
-    def max_offset(self, address: str, queue: MessageQueue) -> int:
+    def max_offset(self, address: str, queue: MessageQueue, timeout: float = OFFSET_QUERY_TIMEOUT) -> int:
         """One past the queue's last offset; 0 for a queue that does not exist."""
         header = headers.GetMaxOffsetRequestHeader(topic=queue.topic, queue_id=queue.queue_id, bname=queue.broker_name)
-        return headers.GetMaxOffsetResponseHeader.parse(self._call(address, header, OFFSET_QUERY_TIMEOUT).ext_fields).offset
+        return headers.GetMaxOffsetResponseHeader.parse(self._call(address, header, timeout).ext_fields).offset
 
     def min_offset(self, address: str, queue: MessageQueue) -> int:
         """The queue's first offset."""

@@ -8,11 +8,12 @@ from time import monotonic
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import TIMER_VERSION
-from grocketmq.errors import GRocketMQError, MessageError, RouteNotFoundError
+from grocketmq.errors import BrokerError, GRocketMQError, MessageError, RouteNotFoundError
 from grocketmq.model.recall_handle import decode_recall_handle
 from grocketmq.model.route import MessageQueue, Permission
 from grocketmq.model.validators import check_not_system_topic, check_topic
 from grocketmq.model.version import version_name
+from grocketmq.producer.faults import DETECT_TIMEOUT, FaultTable
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.trace import TracedClient
 
@@ -111,6 +112,20 @@ class BrokerCalls(TracedClient):
         address = instance.master_address(MessageQueue(topic, handle.broker_name, 0), deadline)
         seconds = deadline.check(f"recall a message from {handle.broker_name}")
         return instance.api.recall(address, self.group, topic, recall_handle, handle.broker_name, seconds)
+
+    def _probe_brokers(self, faults: FaultTable) -> None:
+        """Whether brokers that gave no answer do so again; a question that any broker answers tells."""
+        instance = self._instance
+        topic = next(iter(self.topics()), DEFAULT_TOPIC)
+
+        def answers(address: str) -> bool:
+            try:
+                instance.api.max_offset(address, MessageQueue(topic, "", 0), DETECT_TIMEOUT)
+                return True
+            except GRocketMQError as error:
+                return isinstance(error, BrokerError)
+
+        faults.detect(instance.routes.master, answers)
 
     def _check_timers(self, queue: MessageQueue, deadline: Deadline) -> None:
         """Refuse a broker that would deliver a timer message at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from grocketmq.client.config import check_ranges
@@ -38,6 +39,13 @@ class ProducerConfig:
     retries: int = 2
     #: Whether a message that was stored, but not flushed or replicated in time, is sent again to another broker.
     retry_another_broker_when_not_ok: bool = False
+    #: Response codes after which another try may help, of ``send`` and ``send_batch``.  Default: those of errors that are
+    #: ``retriable``, which are Java's: 1, 2, 14, 16, 17, 204, 205, 501 and 1500.
+    retry_response_codes: Iterable[int] | None = None
+    #: Whether to stay away from slow and failing brokers for a while: 2 s after a send that took 0.55 s, up to 30 s.
+    latency_fault_tolerance: bool = False
+    #: With it, whether to probe brokers that gave no answer, which are not chosen before they answer again.
+    fault_detector: bool = False
     #: Bodies of at least this many bytes are compressed.
     compress_above: int = 4096
     #: ``"zlib"``, ``"lz4"`` or ``"zstd"``; the last two need their extra, here and at every consumer.
@@ -57,6 +65,8 @@ class ProducerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, _RANGES)
+        if self.retry_response_codes is not None:
+            object.__setattr__(self, "retry_response_codes", frozenset(self.retry_response_codes))
         if str(self.compression).upper() not in CompressionType.__members__:
             raise ConfigError(f"compression {self.compression!r} is none of zlib, lz4 and zstd")
         require(self.compression_type)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from grocketmq.model.route import MessageQueue, TopicPublishInfo
+from grocketmq.producer.faults import FaultTable
 
 __all__ = ["QueuePicker"]
 
@@ -15,10 +16,13 @@ MAX_TURNS = 10_000
 class QueuePicker:
     """Goes round each topic's queues, beginning at a random one, and avoids the broker that just failed.
 
-    Source: Apache RocketMQ 5.3.3, module client, class ``MQFaultStrategy`` (without the latency table).
+    :param faults: which brokers to stay away from besides; None to look at the last try only.
+
+    Source: Apache RocketMQ 5.3.3, module client, class ``MQFaultStrategy``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, faults: FaultTable | None = None) -> None:
+        self.faults = faults
         self._turns: dict[str, int] = {}
 
     def pick(self, info: TopicPublishInfo, avoid: str | None = None) -> MessageQueue:
@@ -27,6 +31,10 @@ class QueuePicker:
         :param info: the topic's queues, at least one.
         :param avoid: the broker that failed in the last try; taken only when there is no other.
         """
+        if self.faults is not None:
+            sound = self._pick_sound(info, avoid, self.faults)
+            if sound is not None:
+                return sound
         queues = info.queues
         turn = self._turns.get(info.topic)
         if turn is None:
@@ -42,3 +50,17 @@ class QueuePicker:
                     break
         self._turns[info.topic] = turn + 1
         return queue
+
+    def _pick_sound(self, info: TopicPublishInfo, avoid: str | None, faults: FaultTable) -> MessageQueue | None:
+        """Of a broker without a penalty; else of one that answered last; None when there is neither."""
+        queues = info.queues
+        turn = self._turns.get(info.topic)
+        if turn is None:
+            turn = random.randrange(len(queues))
+        for sound in (faults.is_available, faults.is_reachable):
+            for step in range(turn, turn + len(queues)):
+                queue = queues[step % len(queues)]
+                if queue.broker_name != avoid and sound(queue.broker_name):
+                    self._turns[info.topic] = step + 1
+                    return queue
+        return None

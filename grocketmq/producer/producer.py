@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -20,6 +21,7 @@ from gevent.event import AsyncResult, Event
 
 from grocketmq.client.config import split_options
 from grocketmq.errors import (
+    BrokerError,
     ClientStateError,
     ConfigError,
     GRocketMQError,
@@ -36,6 +38,7 @@ from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicPublishInfo
 from grocketmq.producer.broker_calls import BrokerCalls
 from grocketmq.producer.config import ProducerConfig
+from grocketmq.producer.faults import DETECT_ROUND, FaultTable
 from grocketmq.producer.oneway import OnewayPacer
 from grocketmq.producer.outgoing import Outgoing, OutgoingMaker
 from grocketmq.producer.picker import QueuePicker
@@ -78,7 +81,8 @@ class Producer(BrokerCalls):
     def _renew(self) -> None:
         super()._renew()
         self._tasks = self._new_tasks()
-        self._picker = QueuePicker()
+        tolerant = self.settings.latency_fault_tolerance
+        self._picker = QueuePicker(FaultTable(detecting=self.settings.fault_detector) if tolerant else None)
         self._window = SendWindow(self.settings.backpressure)
         self._under_way = 0
         self._send_hooks: Hooks | None = None
@@ -94,6 +98,8 @@ class Producer(BrokerCalls):
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
         self._oneway = OnewayPacer(self._tasks)
         self._known = instance.routes.publish
+        if self._picker.faults is not None and self.settings.fault_detector:
+            self._tasks.periodic("probe brokers", DETECT_ROUND, partial(self._probe_brokers, self._picker.faults), DETECT_ROUND)
         instance.register_producer(self)
 
     def _shutdown(self, timeout: float) -> None:
@@ -102,6 +108,7 @@ class Producer(BrokerCalls):
         while self._under_way and not deadline.expired:
             self._idle.clear()
             self._idle.wait(deadline.remaining())
+        self._tasks.stop_periodic()
         self._tasks.join(deadline.remaining())
         self._tasks.kill()
         if self._joined:
@@ -397,6 +404,8 @@ class Producer(BrokerCalls):
             try:
                 result = self._try(outgoing, chosen, deadline, left)
             except GRocketMQError as error:
+                if self._picker.faults is not None:
+                    self._picker.faults.note(chosen.broker_name, monotonic() - began, error)
                 if not self._may_retry(error, only_unanswered):
                     if stored is not None:
                         return stored
@@ -406,6 +415,8 @@ class Producer(BrokerCalls):
                 if deadline.expired:
                     break
                 continue
+            if self._picker.faults is not None:
+                self._picker.faults.note(chosen.broker_name, monotonic() - began)
             if result.status is _SEND_OK or not self.settings.retry_another_broker_when_not_ok:
                 return result
             stored = result
@@ -434,6 +445,9 @@ class Producer(BrokerCalls):
             self._instance.refresh_routes_soon()
         if only_unanswered:
             return isinstance(error, RemotingError) and error.retriable
+        codes = self.settings.retry_response_codes
+        if codes is not None and isinstance(error, BrokerError):
+            return error.code in codes
         return error.retriable or isinstance(error, RouteNotFoundError)
 
     def _exhausted(self, outgoing: Outgoing, attempts: Sequence[SendAttempt]) -> GRocketMQError:

@@ -10,7 +10,6 @@ import pytest
 from grocketmq.codes import LanguageCode
 from grocketmq.errors import ConfigError, MessageError, RemoteProtocolError
 from grocketmq.model.addresses import client_id, vip_address
-from grocketmq.model.latency import LATENCY_STEPS, PENALTIES, penalty
 from grocketmq.model.message import Message
 from grocketmq.model.namespace import (
     dlq_topic,
@@ -26,6 +25,7 @@ from grocketmq.model.recall_handle import RecallHandle, decode_recall_handle, en
 from grocketmq.model.route import BrokerData, Permission, QueueData, TopicRouteData, publish_info, subscribe_queues
 from grocketmq.model.validators import NO_SEND_TOPICS, check_group, check_message, check_not_system_topic, check_topic
 from grocketmq.model.version import version_name, version_number
+from grocketmq.producer.faults import LATENCY_STEPS, PENALTIES, penalty
 from grocketmq.wire.flags import PullSysFlag, pull_sys_flag
 from grocketmq.wire.pop_info import (
     PopCheckPoint,

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grocketmq.errors import ConfigError, MessageError, RemoteProtocolError
-from grocketmq.model.latency import penalty
 from grocketmq.model.message import Message
 from grocketmq.model.namespace import strip_namespace, without_namespace, wrap_namespace
 from grocketmq.model.recall_handle import RecallHandle, decode_recall_handle, encode_recall_handle
 from grocketmq.model.validators import check_batch, check_client_group, check_group, check_message, check_topic
 from grocketmq.model.version import version_name, version_number
+from grocketmq.producer.faults import penalty
 from grocketmq.wire.pop_info import (
     PopCheckPoint,
     decode_msg_offset_info,

@@ -1,0 +1,43 @@
+"""Which real broker a send goes to: a frozen one, the second port, static topics."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from grocketmq import Message, Producer
+from tests.helpers import wait_for
+
+from .clients import ARRIVAL, producing
+from .cluster import RealCluster
+from .conftest import Pair
+
+
+def sent_to(producer: Producer, topic: str, count: int = 8) -> Counter[str]:
+    return Counter(producer.send(Message(topic, b"x")).message_queue.broker_name for _ in range(count))
+
+
+def test_a_frozen_broker_is_met_once_and_comes_back(own_cluster: RealCluster, topic_name: str) -> None:
+    own_cluster.create_topic(topic_name, queues=2)
+    options = {"latency_fault_tolerance": True, "fault_detector": True, "try_timeout": 1.0}
+    with producing(own_cluster, **options) as producer:
+        assert sent_to(producer, topic_name).keys() == {"broker-a", "broker-b"}
+        own_cluster.pause_broker("broker-a")
+        try:
+            assert sent_to(producer, topic_name) == {"broker-b": 8}
+            table = producer._picker.faults
+            assert table is not None
+            assert not table.is_reachable("broker-a")
+        finally:
+            own_cluster.resume_broker("broker-a")
+        wait_for(lambda: table.is_reachable("broker-a"), ARRIVAL, "the detector sees it answer")
+        wait_for(lambda: "broker-a" in sent_to(producer, topic_name), ARRIVAL, "it is chosen again")
+
+
+def test_the_second_port(pair: Pair, topic_name: str) -> None:
+    pair.cluster.create_topic(topic_name)
+    with producing(pair.cluster, vip_channel=True) as producer:
+        assert len(sent_to(producer, topic_name)) == 2
+        used = set(producer._instance.remoting.addresses())
+    for name in pair.cluster.broker_names:
+        host, port = pair.cluster.broker_address(name).rsplit(":", 1)
+        assert f"{host}:{int(port) - 2}" in used
