@@ -45,6 +45,7 @@ from grocketmq.model.results import (
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ConsumeFromWhere, MessageModel, Sql
 from grocketmq.producer import (
+    AutoBatch,
     Backpressure,
     Producer,
     TransactionProducer,
@@ -66,6 +67,7 @@ __all__ = [
     "AllocateByMachineRoom",
     "AllocateConsistentHash",
     "AllocateMachineRoomNearby",
+    "AutoBatch",
     "Backpressure",
     "ClientConfig",
     "ConsumeContext",

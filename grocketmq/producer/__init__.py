@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grocketmq.producer.config import Backpressure, ProducerConfig
+from grocketmq.producer.config import AutoBatch, Backpressure, ProducerConfig
 from grocketmq.producer.producer import Producer
 from grocketmq.producer.selector import (
     select_queue_by_hash,
@@ -13,6 +13,7 @@ from grocketmq.producer.split import split_batch
 from grocketmq.producer.transaction import TransactionProducer
 
 __all__ = [
+    "AutoBatch",
     "Backpressure",
     "Producer",
     "ProducerConfig",

@@ -21,7 +21,7 @@ from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_batch
 from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
 
-__all__ = ["Outgoing", "OutgoingMaker"]
+__all__ = ["NOT_IN_BATCHES", "Outgoing", "OutgoingMaker"]
 
 #: Bodies from here on are compressed in the hub's thread pool; below, the hand-over costs more than it saves.
 _COMPRESS_IN_POOL_BYTES = 256 * 1024
@@ -33,7 +33,7 @@ _SEND = RequestCode.SEND_MESSAGE_V2
 #: Properties of messages that take another way than most.
 _UNCOMMON = TIMER_PROPERTIES
 #: What a broker cannot do, or would not, with messages that are stored together.
-_NOT_IN_BATCHES = DELAY_PROPERTIES | {Property.TRANSACTION_PREPARED}
+NOT_IN_BATCHES = DELAY_PROPERTIES | {Property.TRANSACTION_PREPARED}
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ class OutgoingMaker:
         """
         for message in messages:
             check_message(message, self._config.max_message_size)
-            if not _NOT_IN_BATCHES.isdisjoint(message.properties):
+            if not NOT_IN_BATCHES.isdisjoint(message.properties):
                 raise MessageError(f"a batch of topic {message.topic} holds a delayed or transactional message")
         check_batch(messages)
         ids = ",".join([self._give_id(message.properties) for message in messages])

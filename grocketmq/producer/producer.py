@@ -36,8 +36,9 @@ from grocketmq.hooks import Hooks, SendCall, SendMode
 from grocketmq.model.message import Message
 from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicPublishInfo
+from grocketmq.producer.accumulator import Accumulator
 from grocketmq.producer.broker_calls import BrokerCalls
-from grocketmq.producer.config import ProducerConfig
+from grocketmq.producer.config import AutoBatch, ProducerConfig
 from grocketmq.producer.faults import DETECT_ROUND, FaultTable
 from grocketmq.producer.oneway import OnewayPacer
 from grocketmq.producer.outgoing import Outgoing, OutgoingMaker
@@ -86,6 +87,7 @@ class Producer(BrokerCalls):
         self._window = SendWindow(self.settings.backpressure)
         self._under_way = 0
         self._send_hooks: Hooks | None = None
+        self._accumulator: Accumulator | None = None
         self._idle = Event()
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
@@ -97,6 +99,8 @@ class Producer(BrokerCalls):
         unit_mode = self.config.unit_name is not None
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
         self._oneway = OnewayPacer(self._tasks)
+        if isinstance(self.settings.auto_batch, AutoBatch):
+            self._accumulator = Accumulator(self.settings.auto_batch, self._tasks, self._deliver_batch)
         self._known = instance.routes.publish
         if self._picker.faults is not None and self.settings.fault_detector:
             self._tasks.periodic("probe brokers", DETECT_ROUND, partial(self._probe_brokers, self._picker.faults), DETECT_ROUND)
@@ -391,6 +395,8 @@ class Producer(BrokerCalls):
         wanted = None
         if queue is not None or selector is not None:
             wanted = self._choose(outgoing, info, queue, selector, arg)
+        if self._accumulator is not None and self._accumulator.takes(outgoing):
+            return self._accumulator.send(outgoing, wanted, deadline, only_unanswered)
         attempts: list[SendAttempt] = []
         stored: SendResult | None = None
         failed_broker: str | None = None
@@ -424,6 +430,11 @@ class Producer(BrokerCalls):
         if stored is not None:
             return stored
         raise self._exhausted(outgoing, attempts) from attempts[-1].error
+
+    def _deliver_batch(
+        self, batch: Outgoing, queue: MessageQueue | None, deadline: Deadline, only_unanswered: bool
+    ) -> SendResult:
+        return self._deliver(batch, queue, None, None, deadline, only_unanswered=only_unanswered)
 
     def _try(self, outgoing: Outgoing, queue: MessageQueue, deadline: Deadline, left: int) -> SendResult:
         """One try, cut short enough to leave time for those left after it."""

@@ -64,6 +64,7 @@ __all__ = [
     "decode_message",
     "decode_messages",
     "encode_batch",
+    "encode_batch_part",
     "encode_message",
 ]
 
@@ -335,6 +336,19 @@ class BatchMessage(NamedTuple):
     properties: bytes
 
 
+def encode_batch_part(flag: int, body: bytes, properties: str) -> bytes:
+    """Write one message of a batch; never blocks.
+
+    :param flag: the sender's own number.
+    :param body: the payload.
+    :param properties: their text.
+    :raises struct.error: for properties beyond 32767 bytes or a flag beyond 32 bits.
+    """
+    text = properties.encode()
+    head = _BATCH_LAYOUT.pack(22 + len(body) + len(text), 0, 0, flag, len(body))
+    return b"".join((head, body, _INT16.pack(len(text)), text))
+
+
 def encode_batch(messages: Iterable[Message]) -> bytes:
     """Write messages as one batch body; never blocks.
 
@@ -344,11 +358,9 @@ def encode_batch(messages: Iterable[Message]) -> bytes:
     """
     pieces: list[bytes] = []
     for message in messages:
-        body = message.body
         try:
-            text = checked_properties(message.topic, message.properties).encode()
-            head = _BATCH_LAYOUT.pack(22 + len(body) + len(text), 0, 0, message.flag, len(body))
-            pieces += (head, body, _INT16.pack(len(text)), text)
+            properties = checked_properties(message.topic, message.properties)
+            pieces.append(encode_batch_part(message.flag, message.body, properties))
         except (struct.error, UnicodeEncodeError) as error:
             raise LocalProtocolError(f"message of topic {message.topic[:128]!r} cannot be batched: {error}") from error
     return b"".join(pieces)

@@ -209,6 +209,21 @@ def test_backpressure_bounds_what_is_under_way(own_cluster: RealCluster, topic_n
         producer.send_async(Message(topic_name, b"room again")).get(timeout=ARRIVAL)
 
 
+def test_oneway_sends_wait_for_a_silent_broker(own_cluster: RealCluster, topic_name: str) -> None:
+    """Given brokers that read nothing, then oneway sends wait, and fail before they fill the memory; none of them is lost."""
+    own_cluster.create_topic(topic_name)
+    body = random.Random(1).randbytes(MIB)
+    with producing(own_cluster, send_timeout=1.0) as producer:
+        producer.send(Message(topic_name, b"warm"))
+        sent = 1
+        with paused(own_cluster), pytest.raises(TooManyRequestsError):
+            for _ in range(100):
+                producer.send_oneway(Message(topic_name, body))
+                sent += 1
+        assert sent < 80
+        wait_for(lambda: stored(producer, topic_name) >= sent, ARRIVAL, "what was let in is stored")
+
+
 # -- brokers that fail
 
 
