@@ -99,7 +99,7 @@ class NameServers:
         :param request: what to ask.
         :param timeout: seconds for all servers together; each may take its share of what is left.
         :returns: the answer and who gave it.
-        :raises RemotingError: the last server's, when none answers.
+        :raises RemotingError: when none answers; of the class of the last one's error.
         """
         deadline = Deadline(timeout)
         error: RemotingError = ConnectError("no name server is known")
@@ -115,7 +115,8 @@ class NameServers:
                 continue
             self._prefer(address)
             return answer, address
-        raise error
+        which = "the name server does not answer" if len(self._addresses) == 1 else "no name server answers; the last"
+        raise type(error)(f"{which}: {error}") from error
 
     def update(self, addresses: Sequence[str]) -> None:
         """Use these from now on; never blocks.  The chosen one is kept if it is among them, connections to others that are

@@ -239,7 +239,7 @@ class RemotingClient:
         if connection is None or connection.state is ConnectionState.CLOSED:
             pause = peer.not_before - monotonic()
             if pause > 0:
-                raise ConnectError(f"{address} is left alone for {pause:.2f} s more: {peer.failure}") from peer.failure
+                raise ConnectError(f"{peer.failure} (the next try may be in {pause:.2f} s)") from peer.failure
             connection = peer.connection = self._new_connection(address)
         connection.wait_open(deadline)
         return connection

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _LOCAL_IP_TIMEOUT = 3.0
 _PORT_DIGITS = 5
+_NOT_IN_HOSTS = frozenset(",;/@ ")
 
 
 class ByteStream(Protocol):
@@ -95,6 +96,8 @@ def split_address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal() or len(port) > _PORT_DIGITS or int(port) > 65535:
         raise ConfigError(f"address {address!r} is not host:port")
+    if _NOT_IN_HOSTS & set(host):
+        raise ConfigError(f"address {address!r} is not one host:port; several are separated by semicolons")
     return host.strip("[]"), int(port)
 
 

@@ -155,7 +155,7 @@ class TestCommand:
             address = stopped.namesrv
         done = run_program("-m", "grocketmq.cli", "demo", namesrv=address)
         assert done.status == 1
-        assert done.stderr.startswith(f"grocketmq: cannot connect to {address}")
+        assert done.stderr.startswith(f"grocketmq: the name server does not answer: cannot connect to {address}")
         assert len(done.stderr.splitlines()) == 1
 
     def test_version_and_help(self) -> None:

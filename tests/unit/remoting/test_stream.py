@@ -40,6 +40,12 @@ def test_no_address(address: str) -> None:
         split_address(address)
 
 
+@pytest.mark.parametrize("address", ["a:1,b:2", "a:1;b:2", "http://a:80", "user@a:80", "a b:80", " a:80"])
+def test_more_than_an_address(address: str) -> None:
+    with pytest.raises(ConfigError, match="not one host:port; several are separated by semicolons"):
+        split_address(address)
+
+
 @given(st.text())
 def test_any_text_is_an_address_or_an_error(text: str) -> None:
     try:
