@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -89,7 +90,9 @@ def time_limit(item: pytest.Item, phase: str) -> Iterator[None]:
     limit = limit_of(item)
 
     def expired(signum: int, frame: Any) -> None:
-        print(*format_run_info(), sep="\n", file=sys.stderr)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a large repr, which must not take the place of our error
+            print(*format_run_info(), sep="\n", file=sys.stderr)
         raise_in_main(TimeLimitExceeded(f"{phase} did not end within {limit:g} s; stacks are on stderr"))
 
     previous = signal.signal(signal.SIGALRM, expired)
