@@ -122,7 +122,7 @@ class Intake:
                         message.sys_flag,
                         message.flag,
                         message.born_timestamp,
-                        message._born_host,
+                        message.origin.born_host,
                         message.reconsume_times,
                     )
                     due = self._due_ms(draft, message.store_timestamp)

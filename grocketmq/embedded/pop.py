@@ -393,9 +393,9 @@ def _with_first_topic(frame: bytes, topic: str, point: PopCheckPoint) -> bytes:
         sys_flag=message.sys_flag,
         flag=message.flag,
         born_timestamp=message.born_timestamp,
-        born_host=message._born_host,
+        born_host=message.origin.born_host,
         store_timestamp=message.store_timestamp,
-        store_host=message._store_host,
+        store_host=message.origin.store_host,
         reconsume_times=message.reconsume_times,
         prepared_transaction_offset=message.prepared_transaction_offset,
     )

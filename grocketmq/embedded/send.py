@@ -275,7 +275,7 @@ class Sends:
                 message.sys_flag,
                 message.flag,
                 message.born_timestamp,
-                message._born_host,
+                message.origin.born_host,
                 message.reconsume_times + 1,
             )
         )

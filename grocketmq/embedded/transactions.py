@@ -206,7 +206,7 @@ class Transactions:
             sys_flag=half.sys_flag,
             flag=half.flag,
             born_timestamp=half.born_timestamp,
-            born_host=half._born_host,
+            born_host=half.origin.born_host,
             store_timestamp=half.store_timestamp,
             store_host=self._store.store_host,
             reconsume_times=half.reconsume_times,
@@ -245,6 +245,6 @@ def _draft(message: MessageExt, topic: str, queue_id: int, sys_flag: int) -> Dra
         sys_flag,
         message.flag,
         message.born_timestamp,
-        message._born_host,
+        message.origin.born_host,
         message.reconsume_times,
     )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from struct import Struct
+from typing import NamedTuple
 
 from grocketmq.errors import MessageError
 from grocketmq.model.message_id import encode_offset_msg_id, host_text
 from grocketmq.model.properties import RESERVED_NAMES, Property, check_property_text, decode_properties
 from grocketmq.model.route import MessageQueue
 
-__all__ = ["DELAY_PROPERTIES", "MAX_DELAY_LEVEL", "TIMER_PROPERTIES", "Message", "MessageExt", "check_flag"]
+__all__ = ["DELAY_PROPERTIES", "MAX_DELAY_LEVEL", "TIMER_PROPERTIES", "Message", "MessageExt", "Origin", "check_flag"]
 
 #: Brokers know 18 delay levels unless they are configured otherwise.
 MAX_DELAY_LEVEL = 18
@@ -227,10 +229,29 @@ def _milliseconds(name: str, seconds: object) -> int:
     return round(seconds * 1000)
 
 
+class Origin(NamedTuple):
+    """When and where a message was sent and stored.
+
+    :param born_timestamp: when it was sent, ms since the epoch.
+    :param born_host: ``(packed address of 4 or 16 bytes, port)`` of the sender.
+    :param store_timestamp: when it was stored, ms since the epoch.
+    :param store_host: ``(packed address, port)`` of the broker.
+    """
+
+    born_timestamp: int
+    born_host: tuple[bytes, int]
+    store_timestamp: int
+    store_host: tuple[bytes, int]
+
+
+#: The same as brokers store it, with IPv4 addresses.
+_ORIGIN = Struct(">q4siq4si")
+
+
 class MessageExt(Message):
     """A message as a broker stored it: what consumers and queries get.
 
-    Its properties are read from their wire text when they are first looked at.
+    Its properties and its origin are read from what the broker stored when they are first looked at.
 
     :param topic: the topic, or a retry message's original topic.
     :param body: the payload, decompressed.
@@ -252,12 +273,10 @@ class MessageExt(Message):
     """
 
     __slots__ = (
-        "_born_host",
+        "_origin",
         "_overlay",
         "_properties_bytes",
-        "_store_host",
         "body_crc",
-        "born_timestamp",
         "broker_name",
         "commit_log_offset",
         "prepared_transaction_offset",
@@ -265,7 +284,6 @@ class MessageExt(Message):
         "queue_offset",
         "reconsume_times",
         "store_size",
-        "store_timestamp",
         "sys_flag",
     )
 
@@ -301,10 +319,7 @@ class MessageExt(Message):
         self.queue_offset = queue_offset
         self.commit_log_offset = commit_log_offset
         self.sys_flag = sys_flag
-        self.born_timestamp = born_timestamp
-        self._born_host = born_host
-        self.store_timestamp = store_timestamp
-        self._store_host = store_host
+        self._origin: Origin | bytes = Origin(born_timestamp, born_host, store_timestamp, store_host)
         self.store_size = store_size
         self.body_crc = body_crc
         self.reconsume_times = reconsume_times
@@ -327,8 +342,26 @@ class MessageExt(Message):
     @property
     def offset_msg_id(self) -> str:
         """The id that says where it is stored: broker address and commit log offset, in hexadecimal."""
-        host, port = self._store_host
+        host, port = self.origin.store_host
         return encode_offset_msg_id(host, port, self.commit_log_offset)
+
+    @property
+    def origin(self) -> Origin:
+        """When and where it was sent and stored."""
+        if isinstance(self._origin, bytes):
+            born_at, born_ip, born_port, stored_at, store_ip, store_port = _ORIGIN.unpack(self._origin)
+            self._origin = Origin(born_at, (born_ip, born_port), stored_at, (store_ip, store_port))
+        return self._origin
+
+    @property
+    def born_timestamp(self) -> int:
+        """When it was sent, ms since the epoch."""
+        return self.origin.born_timestamp
+
+    @property
+    def store_timestamp(self) -> int:
+        """When it was stored, ms since the epoch."""
+        return self.origin.store_timestamp
 
     @property
     def message_queue(self) -> MessageQueue:
@@ -338,12 +371,12 @@ class MessageExt(Message):
     @property
     def born_host(self) -> str:
         """``host:port`` of the sender."""
-        return host_text(*self._born_host)
+        return host_text(*self.origin.born_host)
 
     @property
     def store_host(self) -> str:
         """``host:port`` of the broker that stored it."""
-        return host_text(*self._store_host)
+        return host_text(*self.origin.store_host)
 
     def __repr__(self) -> str:
         place = f"{self.broker_name}/{self.queue_id}@{self.queue_offset}"

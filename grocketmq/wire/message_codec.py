@@ -52,7 +52,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
-from grocketmq.model.message import Message, MessageExt
+from grocketmq.model.message import Message, MessageExt, Origin
 from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties
 from grocketmq.wire.compression import decompress as unpack_body
 from grocketmq.wire.flags import CompressionType, MessageSysFlag
@@ -82,10 +82,9 @@ def _layout(born: int, store: int) -> Struct:
     return Struct(f">iIiiiqqiq{born}siq{store}siiqi")
 
 
-_V4_LAYOUT = _layout(4, 4)
 #: The two host bits of sys_flag -> everything up to the body.
 _LAYOUTS = {
-    0: _V4_LAYOUT,
+    0: _layout(4, 4),
     MessageSysFlag.BORN_HOST_V6: _layout(16, 4),
     MessageSysFlag.STORE_HOST_V6: _layout(4, 16),
     _V6_HOSTS: _layout(16, 16),
@@ -94,7 +93,8 @@ _BATCH_LAYOUT = Struct(">iiiii")
 _INT16 = Struct(">h")
 
 _new = object.__new__
-_unpack_v4 = _V4_LAYOUT.unpack_from
+#: With IPv4 hosts, and these and the times in one piece.
+_unpack_v4 = Struct(">iIiiiqqi32siqi").unpack_from
 
 
 def decode_messages(
@@ -164,16 +164,17 @@ def _decode(data: bytes, start: int, topics: dict[bytes, str], decompress: bool,
         # fmt: off
         (
             message.store_size, magic, message.body_crc, message.queue_id, message.flag, message.queue_offset,
-            message.commit_log_offset, sys_flag, message.born_timestamp, born_ip, born_port, message.store_timestamp,
-            store_ip, store_port, message.reconsume_times, message.prepared_transaction_offset, body_length,
+            message.commit_log_offset, sys_flag, message._origin, message.reconsume_times,
+            message.prepared_transaction_offset, body_length,
         ) = _unpack_v4(data, start)
         at = start + 88
         if sys_flag & _V6_HOSTS:
             layout = _LAYOUTS[sys_flag & _V6_HOSTS]
             (
-                *_, born_ip, born_port, message.store_timestamp, store_ip, store_port, message.reconsume_times,
+                *_, born_at, born_ip, born_port, stored_at, store_ip, store_port, message.reconsume_times,
                 message.prepared_transaction_offset, body_length,
             ) = layout.unpack_from(data, start)
+            message._origin = Origin(born_at, (born_ip, born_port), stored_at, (store_ip, store_port))
             at = start + layout.size
         # fmt: on
         if body_length < 0:
@@ -203,8 +204,6 @@ def _decode(data: bytes, start: int, topics: dict[bytes, str], decompress: bool,
         body = unpack_body(CompressionType.of(sys_flag), body)
         sys_flag &= ~_COMPRESSED
     message.topic, message.body, message.sys_flag = topic, body, sys_flag
-    message._born_host = (born_ip, born_port)
-    message._store_host = (store_ip, store_port)
     message._properties, message._properties_bytes = None, data[properties_at + 2 : end]
     return message, end
 
@@ -253,10 +252,7 @@ def _unwrap(outer: MessageExt) -> list[MessageExt]:
             commit_log_offset=outer.commit_log_offset,
             sys_flag=outer.sys_flag,
             flag=inner.flag,
-            born_timestamp=outer.born_timestamp,
-            born_host=outer._born_host,
-            store_timestamp=outer.store_timestamp,
-            store_host=outer._store_host,
+            **outer.origin._asdict(),
         )
         message._properties = None
         message._properties_bytes = inner.properties

@@ -147,9 +147,9 @@ def test_frame_written(case: Case) -> None:
         sys_flag=message.sys_flag,
         flag=message.flag,
         born_timestamp=message.born_timestamp,
-        born_host=message._born_host,
+        born_host=message.origin.born_host,
         store_timestamp=message.store_timestamp,
-        store_host=message._store_host,
+        store_host=message.origin.store_host,
         reconsume_times=message.reconsume_times,
         prepared_transaction_offset=message.prepared_transaction_offset,
     )

@@ -92,7 +92,7 @@ def test_a_stored_message_comes_back(topic: str, body: bytes, text: str, fields:
     assert (message.topic, message.body, message.broker_name) == (topic, body, "broker")
     assert message.properties == decode_properties(text)
     assert message.store_size == len(frame)
-    hosts = {"born_host": message._born_host, "store_host": message._store_host}
+    hosts = {"born_host": message.origin.born_host, "store_host": message.origin.store_host}
     v6 = MessageSysFlag.BORN_HOST_V6 | MessageSysFlag.STORE_HOST_V6
     for name, value in fields.items():
         if name == "sys_flag":
