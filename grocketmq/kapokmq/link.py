@@ -122,9 +122,12 @@ class Link:
         if self.cause is not None:
             raise self.cause
 
-    def send(self, text: str) -> None:
-        """Send a text; never blocks.  Only on an open link."""
-        self._write(self._websocket.text(text))
+    def send(self, text: str, at_once: bool = False) -> None:
+        """Send a text; never blocks.  Only on an open link.
+
+        :param at_once: whether to hand it to the system now, instead of with all that gathers in this turn of the loop.
+        """
+        self._write(self._websocket.text(text), at_once)
 
     def wait_for_room(self, deadline: Deadline) -> bool:
         """Wait until less waits to be sent, or the link has ended; blocks at most until the deadline.
@@ -273,12 +276,15 @@ class Link:
         self._write(bytes(self._websocket.reply))
         self._websocket.reply.clear()
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, frame: bytes, at_once: bool = False) -> None:
         self._out.append(frame)
         self.out_bytes += len(frame)
         if not self._flushing:
             self._flushing = True
-            self._loop.run_callback(self._guard, self._flush)
+            if at_once:
+                self._guard(self._flush)
+            else:
+                self._loop.run_callback(self._guard, self._flush)
 
     def _flush(self) -> None:
         out = self._out

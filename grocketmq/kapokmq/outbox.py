@@ -13,6 +13,7 @@ from time import monotonic
 
 import gevent
 from gevent.event import AsyncResult, Event
+from gevent.hub import Waiter
 from gevent.lock import Semaphore
 
 from grocketmq.errors import (
@@ -31,7 +32,7 @@ from grocketmq.kapokmq.session import Session
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.forks import drop_in_child
 
-__all__ = ["Outbox", "Pending", "fresh"]
+__all__ = ["Answer", "Outbox", "Pending", "fresh"]
 
 #: Characters of all messages under way; more wait.  One message alone may be longer.
 MAX_CHARS = 32 * 1024 * 1024
@@ -39,19 +40,49 @@ MAX_CHARS = 32 * 1024 * 1024
 SCAN_INTERVAL = 0.05
 
 
+class Answer:
+    """As ``AsyncResult``, for one greenlet that waits already; it goes on in the callback that brings the value."""
+
+    __slots__ = ("_hub", "_ready", "_waiter")
+
+    def __init__(self) -> None:
+        self._hub = gevent.get_hub()
+        self._waiter = Waiter(self._hub)
+        self._ready = False
+
+    def ready(self) -> bool:
+        """Whether it has its value or error."""
+        return self._ready
+
+    def set(self, value: object) -> None:
+        """Give the value; only from a callback of the event loop."""
+        self._ready = True
+        self._waiter.switch(value)
+
+    def set_exception(self, error: Exception) -> None:
+        """Give the error; from any greenlet."""
+        self._ready = True
+        self._hub.loop.run_callback(self._waiter.throw, error)
+
+    def get(self) -> object:
+        """Wait for the value; blocks."""
+        return self._waiter.get()
+
+
 class Pending:
     """A message under way.
 
     :param text: what is sent.
     :param deadline: when its sender stops waiting.
+    :param result: gets True, or the error.
     """
 
     __slots__ = ("at", "result", "text", "written")
 
-    def __init__(self, text: str, deadline: Deadline) -> None:
+    def __init__(self, text: str, deadline: Deadline, result: Answer | AsyncResult) -> None:
         self.text = text
         self.at = deadline.at
-        self.result = AsyncResult()
+        self.result = result
         self.written = False
 
 
@@ -90,10 +121,11 @@ class Outbox:
 
     # -- for the client ------------------------------------------------------------------------------------------------------
 
-    def put(self, text: str, deadline: Deadline) -> Pending:
+    def put(self, text: str, deadline: Deadline, result: Answer | AsyncResult) -> Pending:
         """Send a text, or keep it until a link is open; blocks only for room, at most until the deadline.
 
-        :returns: the message; its result gets True, or the error.
+        :param result: gets True, or the error.
+        :returns: the message.
         :raises TooManyRequestsError: there was no room in time.
         :raises GRocketMQError: nothing can be sent any more.
         """
@@ -110,7 +142,7 @@ class Outbox:
             self._permits.release()
             raise
         # no switch from here on
-        pending = Pending(text, deadline)
+        pending = Pending(text, deadline, result)
         if not self._held:
             self._idle.clear()
         self._held += 1
@@ -192,7 +224,7 @@ class Outbox:
                 f"{session.address}: {wire.quoted(text)} "
                 + ("acknowledges a message that was not sent" if text == wire.ACKNOWLEDGED else "is no acknowledgement")
             )
-        pending = line.popleft()
+        pending = line.popleft()  # all is in order before its sender goes on
         self._release(pending)
         if not pending.result.ready():
             pending.result.set(True)
@@ -232,7 +264,8 @@ class Outbox:
             if not usable:
                 return False
             link, line = random.choice(usable)
-        link.send(pending.text)
+        # Who waits for nobody gets the shortest way; where several send at once, one write for all is faster.
+        link.send(pending.text, at_once=self._held == 1)
         pending.written = True
         line.append(pending)
         return True

@@ -11,7 +11,7 @@ from grocketmq.errors import ClientStateError, RequestTimeout
 from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.client import KapokClient
 from grocketmq.kapokmq.config import ProducerConfig, server_address
-from grocketmq.kapokmq.outbox import Outbox
+from grocketmq.kapokmq.outbox import Answer, Outbox
 from grocketmq.kapokmq.session import Session
 from grocketmq.runtime.deadline import Deadline
 
@@ -59,7 +59,8 @@ class SendingClient(KapokClient):
         text = wire.encode_message(data, delay)
         outbox = self._outbox
         assert outbox is not None
-        pending = outbox.put(text, Deadline(self._config.ack_timeout if timeout is None else timeout))
+        deadline = Deadline(self._config.ack_timeout if timeout is None else timeout)
+        pending = outbox.put(text, deadline, Answer())
         try:
             pending.result.get()
         except BaseException:
@@ -87,7 +88,8 @@ class SendingClient(KapokClient):
         self._check_usable()
         text = wire.encode_message(data, delay)
         assert self._outbox is not None
-        result = self._outbox.put(text, Deadline(self._config.ack_timeout if timeout is None else timeout)).result
+        result = AsyncResult()
+        self._outbox.put(text, Deadline(self._config.ack_timeout if timeout is None else timeout), result)
         waiting = self._uncollected
         while waiting and waiting[0].successful():  # so those that nobody collects take no room
             waiting.popleft()

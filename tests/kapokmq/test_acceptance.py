@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from tests.certificates import Authority, serve_gevent
 from tests.helpers import wait_for
 from tests.kapokmq.frames import RawClient
 from tests.kapokmq.server import Registry, StandIn
+from tests.programs import run_program
 
 kapokmq = pytest.importorskip("grocketmq.kapokmq", reason="needs the extra kapokmq")
 
@@ -305,6 +307,7 @@ def test_wrong_key(kind: str, server: StandIn, new_producer: Make, new_consumer:
     wait_for(lambda: not server.peers, message="the client has closed its connection")
 
 
+@pytest.mark.slow
 def test_wrong_key_at_a_reconnect(server: StandIn, new_producer: Make, new_consumer: Make) -> None:
     producer, consumer = new_producer(server, check_time=0.1), new_consumer(server, check_time=0.1)
     waiting = gevent.spawn(error_of, consumer.receive, 10)
@@ -377,6 +380,7 @@ def test_unknown_sends_are_sent_again_with_retry(server: StandIn, new_producer: 
     assert server.taken == ["0", "1", "2", "0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_drop_during_login(server: StandIn, new_producer: Make) -> None:
     producer = new_producer(server, check_time=0.2)
     for where in ("prompt", "key"):
@@ -690,3 +694,15 @@ def test_console_calls(new_server: Make, new_producer: Make, new_consumer: Make)
         console.message(delayed)
     with pytest.raises(errors.AuthError):
         kapokmq.Console(server.host, server.port, "wrong").ping()
+
+
+# [ ] bench vs section 10
+
+
+@pytest.mark.slow
+def test_bench() -> None:
+    """It runs; how fast is for a machine with nothing else to do."""
+    done = run_program("-m", "bench", "--kapokmq", "--quick", "--rounds", "1")
+    assert done.status == 0, done
+    for title in ("one at a time", "pipelined", "consume with ack"):
+        assert re.search(rf"KapokMQ: {title} +floor .*\n +grocketmq .* >= 0\.[56]0 ", done.stdout), done.stdout
