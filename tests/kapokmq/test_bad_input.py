@@ -127,6 +127,13 @@ def test_a_client_that_does_not_run_says_so(server: StandIn, new_producer: Make,
         kapokmq.KapokMessage("c", "d", "t", 0, 0, 0, -1).ack()
 
 
+def test_another_thread_is_told_so(server: StandIn, new_producer: Make, new_consumer: Make) -> None:
+    producer, consumer = new_producer(server), new_consumer(server)
+    for call in (lambda: producer.send("x"), lambda: consumer.ack("x")):
+        with pytest.raises(errors.ClientStateError, match="another thread"):
+            gevent.get_hub().threadpool.apply(call)
+
+
 def test_the_console_refuses_what_the_server_would_not_understand(server: StandIn) -> None:
     console = kapokmq.Console(server.host, server.port, "test")
     with pytest.raises(errors.MessageError, match="no empty text"):
