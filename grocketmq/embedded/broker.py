@@ -1,22 +1,6 @@
 """One broker: its parts and its life.
 
-================  ======================================================
-part              what it serves
-================  ======================================================
-``topics``        creating and deleting topics
-``clients``       heartbeats, groups, who is there
-``offsets``       offsets of groups, questions about queues
-``locks``         queue locks
-``sends``         sends, batches, messages sent back
-``pulls``         pulls, at once or when messages come
-``pops``          pops, the same
-``recalls``       taking timer messages back
-``transactions``  ends of transactions; asks producers for them
-``queries``       messages by their place, id or key
-``acks``          acknowledgements of what was popped
-``shares``        sharing out queues, and whether a group pulls or pops
-================  ======================================================
-"""
+================  ==============================================="""
 
 from __future__ import annotations
 
@@ -29,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from grocketmq.embedded.access import signed_only
+from grocketmq.embedded.admin import AdminRequests
 from grocketmq.embedded.assignment import Assignments
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
@@ -45,6 +30,7 @@ from grocketmq.embedded.pop_orders import Orders
 from grocketmq.embedded.pull import Pulls
 from grocketmq.embedded.query import Queries
 from grocketmq.embedded.recall import Recalls
+from grocketmq.embedded.relay import Relay
 from grocketmq.embedded.send import Sends
 from grocketmq.embedded.store import MessageStore
 from grocketmq.embedded.table import Table
@@ -191,6 +177,8 @@ class Broker:
             self.recalls,
             self.transactions,
             Queries(self.store),
+            AdminRequests(self.name, self.store, self.topics, self.clients, self.offsets, self._clock),
+            Relay(self.name, self.store, self.topics, self.clients, self._tasks),
         )
         handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
         if (account := config.credentials) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from grocketmq.codes import RequestCode, ResponseCode
+from grocketmq.codes import LanguageCode, RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.embedded.clock import Clock
 from grocketmq.embedded.filters import check_expression
@@ -36,11 +36,13 @@ class Member:
     :param client_id: its id.
     :param version: the ``MQVersion`` ordinal it told.
     :param seen: when its last heartbeat came, by the clock's seconds.
+    :param language: the name of what it is written in.
     """
 
     client_id: str
     version: int
     seen: float
+    language: str | None = None
 
 
 @dataclass(slots=True)
@@ -142,7 +144,8 @@ class ClientTable:
 
     def _heartbeat(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         heartbeat = bodies.HEARTBEAT.decode(request.body)
-        member = Member(heartbeat.client_id, request.version, self._clock.monotonic())
+        language = None if request.language is None else LanguageCode(request.language).name
+        member = Member(heartbeat.client_id, request.version, self._clock.monotonic(), language)
         changed = False
         for data in heartbeat.consumers:
             changed |= self._join(data, heartbeat, member, channel)

@@ -128,6 +128,9 @@ class NameServer:
             RequestCode.PUT_KV_CONFIG: self._put_kv,
             RequestCode.GET_KV_CONFIG: self._get_kv,
             RequestCode.DELETE_KV_CONFIG: self._delete_kv,
+            RequestCode.GET_KVLIST_BY_NAMESPACE: self._kv_list,
+            RequestCode.DELETE_TOPIC_IN_NAMESRV: self._delete_topic,
+            RequestCode.GET_SYSTEM_TOPIC_LIST_FROM_NS: self._system_topics,
         }
 
     def _route(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
@@ -170,6 +173,24 @@ class NameServer:
             remark = f"No config item, Namespace: {header.namespace} Key: {header.key}"
             raise Refused(ResponseCode.QUERY_NOT_FOUND, remark)
         return success(request, headers.GetKVConfigResponseHeader(value=value))
+
+    def _kv_list(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        namespace = (request.ext_fields or {}).get("namespace") or ""
+        table = self.kv_config.get(namespace)
+        if table is None:
+            raise Refused(ResponseCode.QUERY_NOT_FOUND, f"No config item, Namespace: {namespace}")
+        return success(request, body=bodies.KV_TABLE.encode(table))
+
+    def _delete_topic(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        """Brokers say which topics there are, so nothing is left to delete once they have."""
+        headers.DeleteTopicFromNamesrvRequestHeader.parse(request.ext_fields)
+        return success(request)
+
+    def _system_topics(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        """As Java's name server answers: the names of clusters and brokers, which are topics too."""
+        names = dict.fromkeys(name for broker in self.brokers.values() for name in (broker.cluster, broker.name))
+        address = next((broker.address for broker in self.brokers.values()), None)
+        return success(request, body=bodies.TOPIC_LIST.encode(TopicList(tuple(names), address)))
 
     def _delete_kv(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         header = headers.DeleteKVConfigRequestHeader.parse(request.ext_fields)

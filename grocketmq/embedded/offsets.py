@@ -12,6 +12,7 @@ from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.store import ConsumeQueue, MessageStore
 from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
+from grocketmq.model.route import MessageQueue
 from grocketmq.remoting.server import Channel, Handler, Refused
 from grocketmq.wire import headers
 from grocketmq.wire.command import RemotingCommand
@@ -52,6 +53,21 @@ class OffsetTable:
     def take_reset(self, group: str, topic: str, queue_id: int) -> int | None:
         """Where an operator put the group, None when there is nothing to tell (any more)."""
         return self.resets.pop((group, topic, queue_id), None) if self.resets else None
+
+    def reset(self, group: str, queue: MessageQueue, offset: int) -> None:
+        """Put a group elsewhere; its next pull tells it, once.  Never blocks."""
+        key = (group, queue.topic, queue.queue_id)
+        self.resets[key] = self.offsets[key] = offset
+
+    def topics_of(self, group: str) -> set[str]:
+        """The topics a group has offsets of."""
+        return {topic for name, topic, _ in self.offsets if name == group}
+
+    def forget_group(self, group: str) -> None:
+        """Drop the offsets of a group."""
+        for table in (self.offsets, self.resets):
+            for key in [key for key in table if key[0] == group]:
+                del table[key]
 
     def forget_topic(self, topic: str) -> None:
         """Drop the offsets of a topic."""

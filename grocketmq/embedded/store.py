@@ -236,6 +236,11 @@ class ConsumeQueue:
         """When its first message was stored, ms since the epoch; -1 without any."""
         return self._store_time(0) if self.min_offset < self.max_offset else -1
 
+    def store_time(self, offset: int) -> int:
+        """When the message at an offset was stored, ms since the epoch; -1 when it is not kept."""
+        low = self.min_offset
+        return self._store_time(offset - low) if low <= offset < self.max_offset else -1
+
     def _store_time(self, place: int) -> int:
         frame = self._log.frame(self._numbers[place])
         sys_flag: int = _INT32.unpack_from(frame, _SYS_FLAG_AT)[0]
@@ -321,6 +326,10 @@ class MessageStore:
     def queue(self, topic: str, queue_id: int) -> ConsumeQueue:
         """A queue, an empty one when nothing was ever put there."""
         return self.queues.get((topic, queue_id)) or ConsumeQueue(self.log)
+
+    def earliest_time(self) -> int:
+        """When the oldest message was stored, ms since the epoch; -1 without any."""
+        return min((time for queue in self.queues.values() if (time := queue.earliest_time()) >= 0), default=-1)
 
     def forget_topic(self, topic: str) -> None:
         """Drop a topic's queues; their messages stay in the log until it drops them."""

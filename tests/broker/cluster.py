@@ -36,7 +36,7 @@ from .jvm import (
     wait_until,
 )
 
-__all__ = ["DEFAULT_VERSION", "RealCluster", "Unavailable", "jars", "remoting_request", "wait_until"]
+__all__ = ["DEFAULT_VERSION", "RealCluster", "Unavailable", "jars", "mqadmin", "remoting_request", "wait_until"]
 
 DEFAULT_VERSION = "5.5.0"
 
@@ -362,15 +362,7 @@ class RealCluster:
 
     def mqadmin(self, *arguments: str) -> str:
         """Run ``mqadmin`` with ``-n`` added; returns what it printed. Takes a second or two: it is a JVM."""
-        home = self.root / "mqadmin"
-        home.mkdir(exist_ok=True)
-        command = [
-            tool("java"), *QUICK_OPTIONS, "-XX:-UsePerfData", f"-Duser.home={home}", "-cp", self._classpath, "Admin",
-            arguments[0], "-n", self.namesrv, *arguments[1:],
-        ]  # fmt: skip
-        status, output = run(command, MQADMIN_TIMEOUT, env={**os.environ, **self._environment()}, cwd=home)
-        if status:
-            raise JavaError(f"mqadmin {' '.join(arguments)}: exit status {status}\n{output}")
+        (output,) = mqadmin(self.version, self.namesrv, self.root / "mqadmin", arguments)
         return output
 
     def create_topic(self, topic: str, queues: int = 4, *, perm: int = 6, order: bool = False, attributes: str = "") -> None:
@@ -474,6 +466,27 @@ class RealCluster:
     def _routed(self, topic: str) -> bool:
         code, body = self.request(self.namesrv, GET_ROUTE, {"topic": topic})
         return code == 0 and all(f'"{name}"'.encode() in body for name in self.broker_names)
+
+
+def mqadmin(version: str, namesrv: str, home: Path, *commands: Sequence[str]) -> list[str]:
+    """Run commands of ``mqadmin`` in one JVM, with ``-n`` added; returns what each printed.
+
+    :param home: a directory for it; its ``conf`` must be one below ``home/../home``, which :class:`RealCluster` makes.
+    :raises JavaError: when it fails.
+    """
+    home.mkdir(exist_ok=True, parents=True)
+    arguments: list[str] = []
+    for name, *rest in commands:
+        arguments += ["--then"] * bool(arguments) + [name, "-n", namesrv, *rest]
+    classpath = f"{driver_classes(version)}{os.pathsep}{jars(version)}/*"
+    command = [
+        tool("java"), *QUICK_OPTIONS, "-XX:-UsePerfData", f"-Duser.home={home}", "-cp", classpath, "Admin", *arguments,
+    ]  # fmt: skip
+    environment = {**os.environ, "ROCKETMQ_HOME": str(home.parent / "home"), "NAMESRV_ADDR": namesrv}
+    status, output = run(command, MQADMIN_TIMEOUT, env=environment, cwd=home)
+    if status:
+        raise JavaError(f"mqadmin {' '.join(arguments)}: exit status {status}\n{output}")
+    return output.split("\f")[: len(commands)]
 
 
 def _conf_value(value: object) -> str:

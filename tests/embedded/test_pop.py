@@ -284,8 +284,8 @@ def assigned(raw: RawClient, client_id: str, topic: str = TOPIC, strategy: str =
     return sorted((one.message_queue.queue_id, one.mode.value if one.mode else "") for one in found)
 
 
-def set_mode(raw: RawClient, mode: MessageRequestMode, share: int = 0, topic: str = TOPIC) -> str:
-    body = bodies.REQUEST_MODE.encode(SetMessageRequestModeRequestBody(topic, GROUP, mode, share))
+def set_mode(raw: RawClient, mode: MessageRequestMode, share: int = 0, topic: str = TOPIC, group: str = GROUP) -> str:
+    body = bodies.REQUEST_MODE.encode(SetMessageRequestModeRequestBody(topic, group, mode, share))
     return names(raw.call(headers.HeartbeatRequestHeader(), body, code=401))
 
 

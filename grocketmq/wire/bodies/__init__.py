@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grocketmq.wire.bodies.connections import *  # noqa: F403
 from grocketmq.wire.bodies.consumer import *  # noqa: F403
 from grocketmq.wire.bodies.heartbeat import *  # noqa: F403
 from grocketmq.wire.bodies.offsets import *  # noqa: F403
