@@ -199,6 +199,43 @@ class EmbeddedCluster:
         """
         return self.faults.add(Fault(code, action, nth, times, at, matches))
 
+    def cut(self, at: str | None = None) -> None:
+        """Reset all connections that are open now; bytes under way are lost, and new connections are taken.  Never blocks.
+
+        :param at: ``"namesrv"`` or a broker's name; None for all of them.
+        """
+        for server in self.faults.servers(at):
+            for channel in list(server.channels):
+                channel.reset()
+
+    def stall(self, at: str | None = None) -> None:
+        """Read and send nothing more, but leave all connections open, as a machine does that hangs; never blocks.
+
+        :param at: as in :meth:`cut`.
+        """
+        for server in self.faults.servers(at):
+            server.line.flowing.clear()
+
+    def resume(self, at: str | None = None) -> None:
+        """Undo :meth:`stall`: what was held back goes on now; never blocks.
+
+        :param at: as in :meth:`cut`.
+        """
+        for server in self.faults.servers(at):
+            server.line.flowing.set()
+
+    def split(self, piece_bytes: int | None, pause: float = 0.0, at: str | None = None) -> None:
+        """Send what is sent from now on in small pieces, so that clients see each of them; never blocks.
+
+        :param piece_bytes: bytes a piece at most, 1 and more; None to undo it.
+        :param pause: seconds between pieces.
+        :param at: as in :meth:`cut`.
+        """
+        if piece_bytes is not None and piece_bytes < 1:
+            raise ConfigError(f"piece_bytes is {piece_bytes}; it must be 1 or more")
+        for server in self.faults.servers(at):
+            server.line.split(piece_bytes, pause)
+
     def release(self, fault: Fault | None = None) -> None:
         """Take a fault back; never blocks.
 

@@ -1,7 +1,7 @@
 """Faults on request: what a test tells the cluster to do with the n-th request of a kind.
 
 An action is told of a request and may answer it, close its connection, or have it served later; what it does not do does not
-happen.  The ready-made actions are :func:`answer`, :func:`delay`, :func:`drop` and :func:`close`.
+happen.  Ready-made actions are below, from :func:`answer` to :func:`reset`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from grocketmq.codes import ResponseCode
+from grocketmq.errors import ConfigError
 from grocketmq.remoting.server import Channel, RemotingServer
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.command import RemotingCommand
 
-__all__ = ["Action", "Control", "Fault", "Intercepted", "answer", "close", "delay", "drop", "fail"]
+__all__ = [
+    "Action",
+    "Control",
+    "Fault",
+    "Intercepted",
+    "answer",
+    "close",
+    "corrupt",
+    "delay",
+    "drop",
+    "fail",
+    "half_close",
+    "reset",
+]
 
 
 class Intercepted:
@@ -86,6 +100,36 @@ def close(taken: Intercepted) -> None:
     taken.channel.close()
 
 
+def reset(taken: Intercepted) -> None:
+    """Reset the connection instead of serving the request: the client sees an error, not an end."""
+    taken.channel.reset()
+
+
+def half_close(taken: Intercepted) -> None:
+    """Serve the request, but send the end of the stream instead of the answer; what the client sends is still read."""
+    taken.channel.alter_answer(taken.request.opaque, lambda data: b"")
+    taken.channel.half_close()
+    taken.serve()
+
+
+def corrupt(change: Callable[[bytes], bytes] | None = None) -> Action:
+    """Serve the request, but spoil its answer on the way.
+
+    :param change: makes other bytes of the answer's whole frame; None has its header be no header.
+    """
+
+    def act(taken: Intercepted) -> None:
+        taken.channel.alter_answer(taken.request.opaque, change or _without_header)
+        taken.serve()
+
+    return act
+
+
+def _without_header(data: bytes) -> bytes:
+    """The frame with a header that cannot be read."""
+    return data[:8] + bytes(byte ^ 0xFF for byte in data[8:40]) + data[40:]
+
+
 @dataclass(eq=False)
 class Fault:
     """One thing a test asked for.
@@ -148,6 +192,15 @@ class Control:
         """Take everything back; never blocks."""
         self.faults.clear()
         self._hook()
+
+    def servers(self, at: str | None) -> list[RemotingServer]:
+        """The server of a name, or all.
+
+        :param at: ``namesrv`` or a broker's name; None for all.
+        """
+        if at is not None and at not in self._servers:
+            raise ConfigError(f"there is no server {at!r}; there are: {', '.join(self._servers)}")
+        return [server for name, (server, _) in self._servers.items() if at in (None, name)]
 
     def _hook(self) -> None:
         for at, (server, tasks) in self._servers.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _socket
 import itertools
 import logging
+import struct
 from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import ip_address
@@ -31,7 +32,7 @@ from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
 from grocketmq.wire.framing import MAX_FRAME_BYTES, FrameDecoder, encode_command
 
-__all__ = ["Channel", "Handler", "Refused", "RemotingServer"]
+__all__ = ["Channel", "Handler", "Line", "Refused", "RemotingServer"]
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ HANDSHAKE_TIMEOUT = 5.0
 
 _BACKLOG = 1024
 _MAX_OPAQUE = (1 << 31) - 1
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Refused(Exception):
@@ -88,9 +90,11 @@ class Channel:
         self._sock = sock
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._ending = False
         self._wake = Event()
         self._room = Event()
         self._calls: dict[int, AsyncResult] = {}
+        self._alterations: dict[int, Callable[[bytes], bytes]] = {}
         self._next_opaque = itertools.count(1).__next__
 
     def __repr__(self) -> str:
@@ -98,7 +102,18 @@ class Channel:
 
     def reply(self, answer: RemotingCommand) -> None:
         """Queue an answer for sending; never blocks, and does nothing when the client has gone."""
-        self.send_bytes(encode_command(answer, self._server.serialize_type))
+        data = encode_command(answer, self._server.serialize_type)
+        if self._alterations and answer.flag & RpcFlag.RESPONSE:
+            change = self._alterations.pop(answer.opaque, None)
+            data = data if change is None else change(data)
+        self.send_bytes(data)
+
+    def alter_answer(self, opaque: int, change: Callable[[bytes], bytes]) -> None:
+        """Have the answer to a request changed on its way, whenever it comes; never blocks.
+
+        :param change: makes other bytes of the whole frame.
+        """
+        self._alterations[opaque] = change
 
     def send_request(self, request: RemotingCommand) -> None:
         """Queue a oneway request to the client; never blocks, and does nothing when the client has gone."""
@@ -139,6 +154,17 @@ class Channel:
         elif not self._wake.is_set():
             self._wake.set()
 
+    def half_close(self) -> None:
+        """Send the end of the stream once all is sent that waits, and go on reading; never blocks."""
+        self._ending = True
+        self._wake.set()
+
+    def reset(self) -> None:
+        """End the connection by a reset, as when the machine is gone; never blocks."""
+        if not self.closed.is_set():
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.close()
+
     def close(self) -> None:
         """End the connection; what waits to be sent is lost.  Never blocks."""
         if not self.closed.is_set():
@@ -161,12 +187,14 @@ class Channel:
     def read(self, max_frame_bytes: int) -> None:
         """Serve the client until either side ends the connection."""
         decoder = FrameDecoder(max_frame_bytes)
-        dispatch = self._server.dispatch
+        dispatch, flowing = self._server.dispatch, self._server.line.flowing
         while not self.closed.is_set():
             space = decoder.space()
             count = self._sock.recv_into(space, min(len(space), READ_BYTES))
             if not count:
                 return
+            if not flowing.is_set():
+                flowing.wait()
             for command in decoder.received(count):
                 if not command.flag & RpcFlag.RESPONSE:
                     dispatch(command, self)
@@ -191,10 +219,13 @@ class Channel:
                 self._wake.clear()
                 while self._out:
                     data = self._take()
-                    self._sock.sendall(data)
+                    self._server.line.send(self._sock, data)
                     self._out_bytes -= len(data)
                     if self._out_bytes <= PAUSE_BYTES and not self._room.is_set():
                         self._room.set()
+                if self._ending and not self.closed.is_set():
+                    self._sock.shutdown(socket.SHUT_WR)
+                    return
         except OSError:
             self.close()
 
@@ -209,6 +240,35 @@ class Channel:
         data = out[0] if count == 1 else b"".join(out[:count])
         del out[:count]
         return data
+
+
+class Line:
+    """What lies between a server and its clients: whether bytes flow, and in which pieces.  For tests."""
+
+    def __init__(self) -> None:
+        #: Cleared: nothing is read nor sent, and nothing is closed.
+        self.flowing = Event()
+        self.flowing.set()
+        self._piece_bytes: int | None = None
+        self._pause = 0.0
+
+    def split(self, piece_bytes: int | None, pause: float) -> None:
+        """Send pieces of at most so many bytes, each a write of its own, ``pause`` seconds apart; None for no such bound."""
+        self._piece_bytes = piece_bytes
+        self._pause = pause
+
+    def send(self, sock: socket.socket, data: bytes) -> None:
+        """Send on a connection; blocks while nothing flows, and until the system has taken all."""
+        if not self.flowing.is_set():
+            self.flowing.wait()
+        if self._piece_bytes is None:
+            sock.sendall(data)
+            return
+        size = self._piece_bytes
+        for start in range(0, len(data), size):
+            self.flowing.wait()
+            sock.sendall(data[start : start + size])
+            gevent.sleep(self._pause)
 
 
 #: Serves one request: its answer, or None for none now (a oneway request, or ``channel.reply`` comes later).  It runs in the
@@ -242,6 +302,8 @@ class RemotingServer:
         self.serialize_type = serialize_type
         #: Looks at each request first; True when it has taken the request over.  None for the fast way.
         self.intercept: Callable[[RemotingCommand, Channel], bool] | None = None
+        #: For tests: makes its connections bad.
+        self.line = Line()
         #: Given a function that sends an answer; True when it keeps the answer for later, and tells then whether what the
         #: request changed could be kept.  None for no such wait.
         self.hold_back: Callable[[Callable[[bool], object]], bool] | None = None
@@ -287,6 +349,7 @@ class RemotingServer:
         if server is None:
             return
         server.stop()
+        self.line.flowing.set()
         for channel in list(self.channels):
             channel.close()
         with gevent.Timeout(STOP_TIMEOUT, False):

@@ -348,6 +348,14 @@ class TLSSocket:
         host, port = self._sock.getpeername()[:2]
         return host, port
 
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        """As a socket's."""
+        self._sock.setsockopt(level, option, value)
+
+    def shutdown(self, how: int) -> None:
+        """As a socket's; the peer sees the stream end without a word."""
+        self._sock.shutdown(how)
+
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
