@@ -58,6 +58,10 @@ def encode_command(command: RemotingCommand, serialize_type: SerializeType = Ser
     return _LENGTHS.pack(4 + len(header) + len(body), used << 24 | len(header)) + header + body
 
 
+#: How many times what has come of a frame there is room for, until there is room for all of it.
+_GROWTH = 4
+
+
 class FrameDecoder:
     """Turns a stream of bytes into commands.
 
@@ -150,11 +154,15 @@ class FrameDecoder:
         return RemoteProtocolError(f"frame length {length} cannot hold its header length {header_length}")
 
     def _make_room(self, position: int, needed: int) -> None:
-        """Move what is left to the front, and have room for the whole of the frame that is under way."""
+        """Move what is left to the front, and have room for more of the frame that is under way.
+
+        A large frame gets room as it comes: its length alone, which costs the peer nothing, takes no memory.
+        """
         left = self._have - position
         size = len(self._buffer)
-        if needed > size:
-            self._resize(position, left, needed)
+        wanted = min(needed, max(size, _GROWTH * left))
+        if wanted > size:
+            self._resize(position, left, wanted)
         elif size > KEEP_BYTES and needed <= READ_BYTES:
             self._resize(position, left, READ_BYTES)
         elif position and left:
