@@ -18,6 +18,7 @@ from bench.kapokmq import measure_kapokmq
 from bench.report import as_json, lines, table
 from bench.rounds import run_scenario, warm_up
 from bench.scenarios import KAPOKMQ_SCENARIOS, SCENARIOS, Scenario
+from bench.serving import FILLED, figures, show
 from bench.sides import CLIENT, FLOOR, Side, go, java
 
 
@@ -68,6 +69,9 @@ def main() -> int:
         report["growth"] = growth(options.quick)
     if options.kapokmq or not (options.backends or options.floor or options.growth):
         failures += kapokmq(options, rounds, report)
+    if "embedded" in (options.backends or []) or not (options.backends or options.floor or options.growth or options.kapokmq):
+        filled = FILLED // 20 if options.quick else FILLED
+        show(figures(2 if options.quick else 3, filled), lambda text: print(text, flush=True))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     return 1 if failures else 0

@@ -27,6 +27,7 @@ from grocketmq.errors import ConnectionLostError, GRocketMQError, RemoteProtocol
 from grocketmq.remoting.stream import split_address
 from grocketmq.remoting.tls import ServerContext, TLSSocket
 from grocketmq.runtime.forks import drop_in_child
+from grocketmq.runtime.gate import FairGate
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
@@ -37,7 +38,7 @@ __all__ = ["Channel", "Handler", "Line", "Refused", "RemotingServer"]
 log = logging.getLogger(__name__)
 
 #: One read takes no more, so that one connection's burst does not hold the others up.
-READ_BYTES = 64 * 1024
+READ_BYTES = 32 * 1024
 #: How much is joined into one send.
 JOIN_BYTES = 256 * 1024
 #: While more waits to be sent to a peer, nothing is read from it.
@@ -187,7 +188,8 @@ class Channel:
     def read(self, max_frame_bytes: int) -> None:
         """Serve the client until either side ends the connection."""
         decoder = FrameDecoder(max_frame_bytes)
-        dispatch, flowing = self._server.dispatch, self._server.line.flowing
+        dispatch, flowing, gate = self._server.dispatch, self._server.line.flowing, self._server.gate
+        assert gate is not None
         while not self.closed.is_set():
             space = decoder.space()
             count = self._sock.recv_into(space, min(len(space), READ_BYTES))
@@ -204,7 +206,7 @@ class Channel:
                     result.set(command)
             if decoder.error is not None:
                 raise decoder.error
-            gevent.sleep(0)  # a socket that always has more would never let others run
+            gate.pass_through()  # a socket that always has more would never let others run
 
     def _wait_for_room(self) -> None:
         while self._out_bytes > PAUSE_BYTES and not self.closed.is_set():
@@ -316,6 +318,8 @@ class RemotingServer:
         self._max_frame_bytes = max_frame_bytes
         self._tls = tls
         self._server: StreamServer | None = None
+        #: What its readers may take of a turn of the event loop; there while it runs.
+        self.gate: FairGate | None = None
 
     @property
     def address(self) -> str:
@@ -339,6 +343,7 @@ class RemotingServer:
         """
         listener = _listen(*self._address)
         self._address = (self._address[0], listener.getsockname()[1])
+        self.gate = FairGate()
         self._server = StreamServer(listener, self._serve, spawn=self._spawn)
         self._server.start()
         drop_in_child(self)
@@ -355,6 +360,8 @@ class RemotingServer:
         with gevent.Timeout(STOP_TIMEOUT, False):
             while self.channels:
                 gevent.sleep(0.001)
+        if self.gate is not None:
+            self.gate.close()
 
     def abandon(self) -> None:
         """In a forked child: the parent serves; close this process's copies of its sockets."""
