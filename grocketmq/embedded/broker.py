@@ -281,12 +281,15 @@ class Broker:
                 "end": Saved(self.store.ends),
                 "delivered": Saved(self.intake.delivered),
                 "popped": Saved(self.check_points.popped, sorted, set),
+                "half": Saved(self.transactions.pending),
+                "ended": Saved(self.transactions.ended),
                 "broker": Saved(self.meta),
             }
         )
         self.store.load(journal)
         self.intake.load()
         self.check_points.load()
+        self.transactions.load()
 
     def _scan(self) -> None:
         self.clients.expire()

@@ -18,6 +18,7 @@ from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.delay import Draft, Intake
 from grocketmq.embedded.store import MessageStore, Stored
+from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.model.message import MessageExt
 from grocketmq.model.message_id import encode_offset_msg_id
@@ -70,7 +71,9 @@ class Transactions:
         clock: Clock,
     ) -> None:
         #: Half messages that nobody has ended: offset in their queue -> commit log offset.
-        self.pending: dict[int, int] = {}
+        self.pending: Table[int, int] = Table()
+        #: Those that a producer has ended, which the checks have yet to notice.
+        self.ended: Table[int, bool] = Table()
         self._broker_name = broker_name
         self._timeout = timeout
         self._check_interval = check_interval
@@ -131,8 +134,18 @@ class Transactions:
         committed = header.commit_or_rollback == MessageSysFlag.TRANSACTION_COMMIT
         if committed:
             self._commit(half)
-        self._timers.after(_OP_DELAY, self.pending.pop, half.queue_offset, None)
+        self.ended[half.queue_offset] = True
+        self._timers.after(_OP_DELAY, self._notice, half.queue_offset)
         return success(request, remark=None if committed else _NO_REMARK)
+
+    def load(self) -> None:
+        """Take over what was kept over a restart; never blocks."""
+        for queue_offset in list(self.ended):
+            self._notice(queue_offset)
+
+    def _notice(self, queue_offset: int) -> None:
+        self.ended.pop(queue_offset, None)
+        self.pending.pop(queue_offset, None)
 
     def _half_at(self, commit_log_offset: int) -> MessageExt | None:
         frame = self._store.log.at(commit_log_offset)

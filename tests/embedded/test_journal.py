@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 import pytest
 
-from grocketmq import Message, Producer
+from grocketmq import LocalTransactionState, Message, MessageExt, Producer, TransactionProducer
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.embedded.journal import Journal, LoggedMessage
 from grocketmq.errors import ConfigError
@@ -118,6 +118,37 @@ def test_what_was_popped_and_not_acknowledged_comes_again(tmp_path: Path) -> Non
         wait_for(lambda: cluster.brokers["broker-a"].store.queue(f"%RETRY%{GROUP}_{TOPIC}", 0).max_offset == 1)
         found = decode_messages(raw.pop().body or b"")
         assert sorted((message.body, message.reconsume_times) for message in found) == [(b"1", 1), (b"2", 0)]
+
+
+def test_half_messages(tmp_path: Path) -> None:
+    """One that nobody has ended is asked for after the restart; one that was committed is not."""
+    asked: list[bytes] = []
+
+    def check(message: MessageExt) -> LocalTransactionState:
+        asked.append(message.body)
+        return LocalTransactionState.COMMIT
+
+    def execute(message: Message, arg: object) -> LocalTransactionState:
+        return LocalTransactionState.COMMIT if message.body == b"committed" else LocalTransactionState.UNKNOWN
+
+    def transactions(cluster: EmbeddedCluster) -> TransactionProducer:
+        return TransactionProducer("t", namesrv=cluster.namesrv, execute=execute, check=check)
+
+    def stored(cluster: EmbeddedCluster) -> list[bytes]:
+        store = cluster.brokers["broker-a"].store
+        frames = [frame for number in range(4) for frame in store.queue(TOPIC, number).frames()]
+        return sorted(message.body for message in decode_messages(b"".join(frames)))
+
+    with serving(tmp_path) as (cluster, _), transactions(cluster) as producer:
+        for body in (b"committed", b"open"):
+            producer.send_in_transaction(Message(TOPIC, body))
+        wait_for(lambda: stored(cluster) == [b"committed"])
+    with serving(tmp_path) as (cluster, raw), transactions(cluster) as producer:
+        raw.messages()
+        producer.send_in_transaction(Message(TOPIC, b"committed"))  # has the broker know the producer
+        cluster.clock.advance(60)
+        wait_for(lambda: stored(cluster) == [b"committed", b"committed", b"open"])
+        assert asked == [b"open"]
 
 
 def test_a_deleted_topic_stays_deleted(tmp_path: Path) -> None:
