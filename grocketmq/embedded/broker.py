@@ -32,11 +32,14 @@ from grocketmq.embedded.query import Queries
 from grocketmq.embedded.recall import Recalls
 from grocketmq.embedded.relay import Relay
 from grocketmq.embedded.send import Sends
+from grocketmq.embedded.slave import Slave
 from grocketmq.embedded.store import MessageStore
 from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.embedded.transactions import Transactions
+from grocketmq.errors import ConfigError
 from grocketmq.model.message_id import UniqueIdGenerator
+from grocketmq.model.route import MASTER_ID
 from grocketmq.remoting.server import Channel, RemotingServer
 from grocketmq.remoting.stream import split_address
 from grocketmq.remoting.tls import ServerContext
@@ -71,6 +74,7 @@ class BrokerConfig:
     :param credentials: the one account by which requests to brokers must be signed; None for no access control.
     :param property_filter: whether SQL92 filters are served; real brokers need ``enablePropertyFilter=true`` for it.
     :param retry_topic_v2: whether POP retry topics go by their newer names, as with ``enableRetryTopicV2=true``.
+    :param slaves: how many slaves each broker has; they serve reads of what it has, also when it is stopped.
     """
 
     cluster: str = "DefaultCluster"
@@ -87,6 +91,7 @@ class BrokerConfig:
     credentials: Credentials | None = None
     property_filter: bool = True
     retry_topic_v2: bool = False
+    slaves: int = 0
 
 
 class Broker:
@@ -122,8 +127,16 @@ class Broker:
         self._journal = None if data is None else Journal(data / f"{name}.sqlite")
         self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed, tls=config.tls)
         self._ip = ip_address(split_address(address)[0]).packed
-        self._build()
         control.attach(name, self.server, self._tasks)
+        if config.slaves and data is not None:
+            raise ConfigError("slaves share their master's memory, so there is no data directory with them")
+        host = address.rpartition(":")[0]
+        #: They read what this broker has, and go on when it is stopped.
+        self.slaves = [
+            Slave(f"{name}-slave-{number}", number, f"{host}:0", clock, control, config.tls)
+            for number in range(1, config.slaves + 1)
+        ]
+        self._build()
 
     def _build(self) -> None:
         """A broker without data."""
@@ -184,6 +197,14 @@ class Broker:
         if (account := config.credentials) is not None:
             handlers = {code: signed_only(handler, account) for code, handler in handlers.items()}
         self.server.handlers = handlers
+        for slave in self.slaves:
+            slave.serve(self.store, self.topics, self.offsets, config.client_expiry, config.property_filter)
+
+    @property
+    def addresses(self) -> Mapping[int, str]:
+        """By broker id: its own and its slaves', as far as they run."""
+        slaves = {slave.broker_id: slave.server.address for slave in self.slaves if slave.server.running}
+        return {MASTER_ID: self.address, **slaves} if self.running else slaves
 
     def _build_pop(self, intake: Intake) -> None:
         #: What was popped and is not acknowledged.
@@ -234,8 +255,9 @@ class Broker:
 
         :param keep_data: whether topics, messages and offsets are there when it is started again.
         """
-        self._namesrv.unregister(self)
         self.server.stop()
+        if not self.addresses:
+            self._namesrv.unregister(self)
         self.server.hold_back = None
         self._tasks.kill()
         if self._next_scan is not None:
@@ -302,6 +324,8 @@ class Broker:
 
     def _arrived(self, key: tuple[str, int]) -> None:
         """A message was stored: topic, queue id."""
+        for slave in self.slaves:
+            slave.pulls.waiting.happened(key)
         self.pulls.waiting.happened(key)
         self.pops.waiting.happened(key[0])
 

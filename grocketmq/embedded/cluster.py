@@ -99,6 +99,8 @@ class EmbeddedCluster:
         try:
             self.start_namesrv()
             for broker in self.brokers.values():
+                for slave in broker.slaves:
+                    slave.start()
                 broker.start()
         except BaseException:
             self.stop()
@@ -111,6 +113,8 @@ class EmbeddedCluster:
 
     def stop(self) -> None:
         """Stop everything; blocks until its greenlets and connections have ended.  Its data stays for another start."""
+        for slave in [slave for broker in self.brokers.values() for slave in broker.slaves]:
+            slave.stop()
         for broker in self.brokers.values():
             broker.stop()
         self.stop_namesrv()
@@ -148,7 +152,7 @@ class EmbeddedCluster:
         self.brokers[name].start()
 
     def stop_broker(self, name: str, *, keep_data: bool = True) -> None:
-        """Stop a broker: its connections are closed and it leaves the routes.
+        """Stop a broker: its connections are closed and it leaves the routes.  Its slaves, if it has some, go on.
 
         :param name: which one.
         :param keep_data: whether it has its topics, messages and offsets still when it is started again.

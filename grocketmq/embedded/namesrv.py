@@ -15,7 +15,7 @@ from grocketmq.embedded.answers import success
 from grocketmq.embedded.control import Control
 from grocketmq.embedded.journal import Journal, Saved
 from grocketmq.embedded.table import Table
-from grocketmq.model.route import MASTER_ID, BrokerData, QueueData, TopicRouteData
+from grocketmq.model.route import BrokerData, QueueData, TopicRouteData
 from grocketmq.remoting.server import Channel, Handler, Refused, RemotingServer
 from grocketmq.remoting.tls import ServerContext
 from grocketmq.runtime.tasks import TaskGroup
@@ -43,6 +43,10 @@ class RegisteredBroker(Protocol):
     @property
     def address(self) -> str:
         """``host:port``."""
+
+    @property
+    def addresses(self) -> Mapping[int, str]:
+        """The addresses by broker id, of master and slaves as far as they run."""
 
     @property
     def topic_configs(self) -> Mapping[str, TopicConfig]:
@@ -200,4 +204,4 @@ class NameServer:
 
 
 def _broker_data(broker: RegisteredBroker) -> BrokerData:
-    return BrokerData(broker.name, {MASTER_ID: broker.address}, broker.cluster)
+    return BrokerData(broker.name, dict(broker.addresses), broker.cluster)
