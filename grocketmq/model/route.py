@@ -20,6 +20,7 @@ __all__ = [
     "Permission",
     "QueueData",
     "TopicPublishInfo",
+    "TopicQueueMappingInfo",
     "TopicRouteData",
     "publish_info",
     "subscribe_queues",
@@ -124,6 +125,28 @@ class BrokerData:
 
 
 @dataclass(frozen=True)
+class TopicQueueMappingInfo:
+    """Which queues of a static topic live on one broker at present; the topic's number of queues stays as brokers come and go.
+
+    :param topic: the topic's name.
+    :param scope: what tells topics of one name apart that span several clusters.
+    :param total_queues: how many queues the topic has.
+    :param bname: the broker's name.
+    :param epoch: grows with each move of queues; of two brokers that claim one, the larger has it.
+    :param dirty: whether the broker is still putting it together.
+    :param curr_id_map: the topic's queue ids here, to those of the broker's own queues.
+    """
+
+    topic: str = ""
+    scope: str | None = None
+    total_queues: int = 0
+    bname: str = ""
+    epoch: int = 0
+    dirty: bool = False
+    curr_id_map: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TopicRouteData:
     """A name server's answer about one topic."""
 
@@ -131,7 +154,7 @@ class TopicRouteData:
     broker_datas: tuple[BrokerData, ...] = ()
     order_topic_conf: str | None = None
     filter_server_table: Mapping[str, object] = field(default_factory=dict)
-    topic_queue_mapping_by_broker: Mapping[str, object] | None = None
+    topic_queue_mapping_by_broker: Mapping[str, TopicQueueMappingInfo] | None = None
 
     def normalised(self) -> TopicRouteData:
         """The same route with its lists sorted, so that two routes that mean the same compare equal."""
@@ -172,8 +195,9 @@ Pace = Callable[[Iterable[MessageQueue]], Iterable[MessageQueue]]
 def publish_info(topic: str, route: TopicRouteData, pace: Pace = iter) -> TopicPublishInfo:
     """The queues a producer may send to; never blocks.
 
-    With an order configuration (``broker:count;broker:count``) its queues in its order; else those of every writable broker
-    that has a master, brokers in name order.
+    With an order configuration (``broker:count;broker:count``) its queues in its order.  Of a static topic each of its queues,
+    at the broker that has it now, which answers ``NotLeaderError`` when it has it no more.  Else those of every writable
+    broker that has a master, brokers in name order; an acting master, a slave that stands in, is not writable.
 
     :param topic: the topic's name.
     :param route: its route.
@@ -184,9 +208,20 @@ def publish_info(topic: str, route: TopicRouteData, pace: Pace = iter) -> TopicP
         ordered = (MessageQueue(topic, name, i) for name, count in pairs for i in range(int(count)))
         return TopicPublishInfo(topic, tuple(pace(ordered)), order_topic=True)
     masters = {data.broker_name for data in route.broker_datas if data.master}
+    if route.topic_queue_mapping_by_broker:
+        return TopicPublishInfo(topic, _static_queues(topic, route.topic_queue_mapping_by_broker, masters))
     writable = [data for data in route.normalised().queue_datas if data.writable and data.broker_name in masters]
     queues = (MessageQueue(topic, data.broker_name, i) for data in writable for i in range(data.write_queue_nums))
     return TopicPublishInfo(topic, tuple(pace(queues)))
+
+
+def _static_queues(topic: str, mappings: Mapping[str, TopicQueueMappingInfo], masters: set[str]) -> tuple[MessageQueue, ...]:
+    """A static topic's queues, each at the broker that took it last."""
+    holders: dict[int, tuple[int, str]] = {}
+    for name, mapping in mappings.items():
+        for queue_id in mapping.curr_id_map:
+            holders[queue_id] = max(holders.get(queue_id, (-1, "")), (mapping.epoch, mapping.bname or name))
+    return tuple(MessageQueue(topic, name, queue_id) for queue_id, (_, name) in sorted(holders.items()) if name in masters)
 
 
 def subscribe_queues(topic: str, route: TopicRouteData, pace: Pace = iter) -> tuple[MessageQueue, ...]:

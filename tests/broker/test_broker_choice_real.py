@@ -41,3 +41,17 @@ def test_the_second_port(pair: Pair, topic_name: str) -> None:
     for name in pair.cluster.broker_names:
         host, port = pair.cluster.broker_address(name).rsplit(":", 1)
         assert f"{host}:{int(port) - 2}" in used
+
+
+def test_a_static_topic_whose_queues_move(real_cluster: RealCluster, topic_name: str) -> None:
+    """Its queues keep their numbers when they move to another broker; a send to the old one is refused and goes to the new."""
+    real_cluster.mqadmin("updateStaticTopic", "-t", topic_name, "-qn", "4", "-b", "broker-a")
+    with producing(real_cluster, route_poll_interval=3600.0) as producer:
+        first = [producer.send(Message(topic_name, b"x")) for _ in range(8)]
+        assert {result.message_queue.queue_id for result in first} == {0, 1, 2, 3}
+        assert {result.message_queue.broker_name for result in first} == {"broker-a"}
+        real_cluster.mqadmin("remappingStaticTopic", "-t", topic_name, "-b", "broker-b")
+        moved = [producer.send(Message(topic_name, b"y")) for _ in range(8)]
+        wait_for(lambda: sent_to(producer, topic_name).keys() == {"broker-b"}, ARRIVAL, "all queues have moved")
+        assert {result.message_queue.queue_id for result in moved} == {0, 1, 2, 3}
+        assert min(result.queue_offset for result in moved) > max(result.queue_offset for result in first)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from grocketmq.model.route import BrokerData, Permission, QueueData, TopicRouteData
+from grocketmq.model.route import BrokerData, Permission, QueueData, TopicQueueMappingInfo, TopicRouteData
 from grocketmq.wire.bodies.schema import ANYTHING, FLAG, INTEGER, TEXT, Body, listing, optional, record, table
 
 __all__ = ["CLUSTER_INFO", "TOPIC_CONFIG", "TOPIC_LIST", "TOPIC_ROUTE", "ClusterInfo", "TopicConfig", "TopicList"]
@@ -61,6 +61,17 @@ _QUEUE_DATA = record(
     QueueData, broker_name=TEXT, read_queue_nums=INTEGER, write_queue_nums=INTEGER, perm=INTEGER, topic_sys_flag=INTEGER
 )
 
+_QUEUE_MAPPING = record(
+    TopicQueueMappingInfo,
+    topic=TEXT,
+    scope=optional(TEXT),
+    total_queues=INTEGER,
+    bname=TEXT,
+    epoch=INTEGER,
+    dirty=FLAG,
+    curr_id_map=table(INTEGER, INTEGER),
+)
+
 #: Answer to GET_ROUTEINFO_BY_TOPIC.
 TOPIC_ROUTE = Body(
     "TopicRouteData",
@@ -70,7 +81,7 @@ TOPIC_ROUTE = Body(
         broker_datas=listing(_BROKER),
         order_topic_conf=optional(TEXT),
         filter_server_table=table(TEXT, ANYTHING),
-        topic_queue_mapping_by_broker=optional(table(TEXT, ANYTHING)),
+        topic_queue_mapping_by_broker=optional(table(TEXT, _QUEUE_MAPPING)),
     ),
 )
 #: Answer to GET_BROKER_CLUSTER_INFO, never strict JSON.
