@@ -70,6 +70,7 @@ class SendMessageContext:
     :param result: where it was stored; None before, after a failure, and for oneway messages.
     :param error: why it failed; None if it did not.
     :param seconds: how long the call took, all its tries together; of an async one until its answer.
+    :param transactional: whether it is a half message, whose transaction decides whether it is delivered.
     :param data: for hooks to keep what they need from before to after, each under a key of its own.
     """
 
@@ -80,6 +81,7 @@ class SendMessageContext:
     result: SendResult | None = None
     error: BaseException | None = None
     seconds: float = 0.0
+    transactional: bool = False
     data: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -157,12 +159,12 @@ class Hooks:
         """Whether any looks at what is consumed."""
         return bool(self.before_consume or self.after_consume)
 
-    def begin_send(self, group: str, messages: Sequence[Message], mode: SendMode) -> SendCall:
+    def begin_send(self, group: str, messages: Sequence[Message], mode: SendMode, *, transactional: bool = False) -> SendCall:
         """Tell that messages are about to be sent; blocks as long as the hooks do.
 
         :returns: to be ended when they were, or failed.
         """
-        context = SendMessageContext(group, tuple(messages), mode, time_ns() // 1_000_000)
+        context = SendMessageContext(group, tuple(messages), mode, time_ns() // 1_000_000, transactional=transactional)
         _tell(self.before_send, context)
         return SendCall(context, self.after_send)
 

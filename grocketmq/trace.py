@@ -27,7 +27,7 @@ from grocketmq.errors import GRocketMQError
 from grocketmq.hooks import ConsumeMessageContext, Hooks, SendMessageContext
 from grocketmq.model.message import DELAY_PROPERTIES, Message, MessageExt
 from grocketmq.model.properties import Property, encode_properties
-from grocketmq.model.results import LocalTransactionState, SendResult, SendStatus
+from grocketmq.model.results import LocalTransactionState, SendStatus
 from grocketmq.model.route import MessageQueue
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.tasks import TaskGroup
@@ -99,7 +99,7 @@ class Trace:
         if len(offset_ids) != len(context.messages):
             offset_ids = [result.offset_msg_id] * len(context.messages)
         for message, offset_id in zip(context.messages, offset_ids, strict=True):
-            bean = self._sent(message, result.message_queue)
+            bean = self._sent(message, result.message_queue, context.transactional)
             bean.offset_msg_id = offset_id
             self._add(
                 TraceContext(
@@ -146,26 +146,37 @@ class Trace:
             )
         )
 
-    def end_transaction(self, message: Message, sent: SendResult, state: LocalTransactionState, *, from_check: bool) -> None:
+    def end_transaction(
+        self,
+        message: Message,
+        msg_id: str,
+        transaction_id: str | None,
+        state: LocalTransactionState,
+        address: str,
+        *,
+        from_check: bool,
+    ) -> None:
         """Record that a broker was told how a transaction ended; never blocks.
 
         :param message: the half message.
-        :param sent: where it was stored.
+        :param msg_id: its unique id.
+        :param transaction_id: its transaction's.
         :param state: how it ended.
+        :param address: the broker's.
         :param from_check: whether the broker had asked.
         """
-        bean = self._sent(message, sent.message_queue)
+        bean = TraceBean(message.topic, msg_id, tags=message.tags, keys=message.keys, store_host=address)
         bean.msg_type = TraceMessageType.TRANSACTION_COMMIT
-        bean.transaction_id = sent.transaction_id
+        bean.transaction_id = transaction_id
         bean.transaction_state = state
         bean.from_transaction_check = from_check
-        region = sent.region_id or _DEFAULT_REGION
+        region = message.properties.get(Property.MSG_REGION, _DEFAULT_REGION)
         self._add(TraceContext(TraceType.END_TRANSACTION, time_ns() // 1_000_000, region, self._group, beans=[bean]))
 
-    def _sent(self, message: Message, queue: MessageQueue) -> TraceBean:
+    def _sent(self, message: Message, queue: MessageQueue, transactional: bool) -> TraceBean:
         properties = message.properties
         kind = TraceMessageType.NORMAL
-        if Property.TRANSACTION_PREPARED in properties:
+        if transactional:
             kind = TraceMessageType.TRANSACTION_HALF
         elif not DELAY_PROPERTIES.isdisjoint(properties):
             kind = TraceMessageType.DELAY

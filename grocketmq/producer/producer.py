@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
@@ -27,6 +28,7 @@ from grocketmq.errors import (
     GRocketMQError,
     MessageError,
     NoPermissionError,
+    NotLeaderError,
     RemotingError,
     RouteNotFoundError,
     SendAttempt,
@@ -420,6 +422,8 @@ class Producer(BrokerCalls):
                 failed_broker = chosen.broker_name
                 if deadline.expired:
                     break
+                if isinstance(error, NotLeaderError):  # a static topic's queue has moved; soon is too late for the next try
+                    info = self._moved(info.topic, deadline)
                 continue
             if self._picker.faults is not None:
                 self._picker.faults.note(chosen.broker_name, monotonic() - began)
@@ -430,6 +434,11 @@ class Producer(BrokerCalls):
         if stored is not None:
             return stored
         raise self._exhausted(outgoing, attempts) from attempts[-1].error
+
+    def _moved(self, topic: str, deadline: Deadline) -> TopicPublishInfo:
+        with suppress(GRocketMQError):  # then the old one has to do
+            self._instance.refresh_route(topic, deadline.remaining())
+        return self._publish_info(topic, deadline)
 
     def _deliver_batch(
         self, batch: Outgoing, queue: MessageQueue | None, deadline: Deadline, only_unanswered: bool

@@ -23,6 +23,7 @@ from math import ceil
 from typing import Any
 
 from grocketmq.errors import ConfigError, GRocketMQError, MessageError
+from grocketmq.hooks import SendMode
 from grocketmq.model.message import DELAY_PROPERTIES, Message, MessageExt
 from grocketmq.model.message_id import decode_offset_msg_id
 from grocketmq.model.namespace import TRANS_HALF_TOPIC
@@ -148,8 +149,7 @@ class TransactionProducer(Producer):
         """
         self._enter()
         try:
-            outgoing = self._half(msg, immunity_time)
-            half = self._deliver(outgoing, None, None, None, Deadline(self.settings.send_timeout))
+            half = self._send_half(msg, immunity_time)
             end = EndTransactionRequestHeader(
                 topic=msg.topic,
                 producer_group=self.group,
@@ -161,10 +161,17 @@ class TransactionProducer(Producer):
                 bname=half.message_queue.broker_name,
             )
             state, exception = self._run(msg, arg, half, end)
-            self._end(end, state, exception, half.message_queue)
+            self._end(end, state, exception, half.message_queue, msg)
             return _result(half, state, exception)
         finally:
             self._leave()
+
+    def _send_half(self, msg: Message, immunity_time: float | None) -> SendResult:
+        deadline = Deadline(self.settings.send_timeout)
+        if self._send_hooks is None:
+            return self._deliver(self._half(msg, immunity_time), None, None, None, deadline)
+        call = self._send_hooks.begin_send(self.group, [msg], SendMode.SYNC, transactional=True)
+        return call.run(lambda: self._deliver(self._half(msg, immunity_time), None, None, None, deadline))
 
     def _half(self, msg: Message, immunity_time: float | None) -> Outgoing:
         properties = {Property.TRANSACTION_PREPARED: "true", Property.PRODUCER_GROUP: self.group}
@@ -227,7 +234,7 @@ class TransactionProducer(Producer):
             transaction_id=header.transaction_id,
             bname=header.bname,
         )
-        self._end(end, state, exception, address)
+        self._end(end, state, exception, address, half)
 
     # -- both ----------------------------------------------------------------------------------------------------------------
 
@@ -247,10 +254,12 @@ class TransactionProducer(Producer):
         state: LocalTransactionState,
         exception: Exception | None,
         where: MessageQueue | str,
+        message: Message,
     ) -> None:
         """Tell a broker how a transaction ended; if that fails it will ask.
 
         :param where: the half message's queue, or the address of the broker that asked.
+        :param message: the half message.
         """
         end.commit_or_rollback = _END[state]
         remark = None if exception is None else f"{type(exception).__name__}: {exception}"[:_REMARK_CHARACTERS]
@@ -259,6 +268,9 @@ class TransactionProducer(Producer):
         try:
             address = where if isinstance(where, str) else self._instance.master_address(where, deadline)
             seconds = deadline.check(f"end a transaction at {address}")
+            if self._trace is not None:
+                from_check = bool(end.from_transaction_check)
+                self._trace.end_transaction(message, end.msg_id, end.transaction_id, state, address, from_check=from_check)
             self._instance.api.end_transaction(address, end, remark, seconds, oneway=unknown)
         except GRocketMQError as error:
             log.warning("%s of transaction %s could not be told, the broker will ask: %s", state.name, end.msg_id, error)

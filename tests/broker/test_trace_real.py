@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from grocketmq import ConsumeMessageContext, Message, MessageExt, SendMessageContext
+from grocketmq import (
+    ConsumeMessageContext,
+    LocalTransactionState,
+    Message,
+    MessageExt,
+    PullConsumer,
+    SendMessageContext,
+    TransactionProducer,
+)
+from grocketmq.wire.trace_codec import TraceType, decode_trace
 from tests.helpers import wait_for
 
 from .clients import ARRIVAL, consuming, producing
+from .cluster import RealCluster
 from .conftest import Pair
 
 
@@ -62,3 +72,35 @@ def test_hooks_see_what_goes_through_a_real_broker(pair: Pair, topic_name: str, 
     with consuming(pair.cluster, group_name, topic_name, lambda msgs: None, hooks=[Hook()]):
         wait_for(lambda: len(seen) == 2, ARRIVAL, "sent and consumed")
     assert seen == [("sent", True), ("00-7", True)]
+
+
+def test_transactions_are_told_to_a_real_broker(real_cluster: RealCluster, topic_name: str, group_name: str) -> None:
+    real_cluster.create_topic(topic_name)
+    own = f"{topic_name}_trace"
+    real_cluster.create_topic(own, queues=1)
+    with TransactionProducer(
+        group_name,
+        execute=lambda msg, arg: LocalTransactionState.COMMIT,
+        check=lambda msg: LocalTransactionState.COMMIT,
+        namesrv=real_cluster.namesrv,
+        trace=True,
+        trace_topic=own,
+    ) as producer:
+        stored = producer.send_in_transaction(Message(topic_name, b"x", keys="k"))
+
+    def told() -> str:
+        try:
+            return real_cluster.mqadmin("queryMsgTraceById", "-i", stored.msg_id, "-t", own)
+        except Exception as error:  # before the index holds it
+            return str(error)
+
+    wait_for(lambda: f"Pub        {group_name}" in told(), ARRIVAL, "the half message is told")
+    records = []
+    with PullConsumer(f"{group_name}_r", namesrv=real_cluster.namesrv) as consumer:
+        for queue in consumer.fetch_subscribe_queues(own):
+            for message in consumer.pull(queue, "*", 0).messages:
+                records += decode_trace(message.body.decode())
+    assert [(one.trace_type, one.beans[0].msg_id) for one in records] == [
+        (TraceType.PUB, stored.msg_id),
+        (TraceType.END_TRANSACTION, stored.msg_id),
+    ]

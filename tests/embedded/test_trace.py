@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from grocketmq import ConsumeFromWhere, LitePullConsumer, Message, MessageExt, Producer, PullConsumer, PushConsumer, trace
+from grocketmq import (
+    ConsumeFromWhere,
+    LitePullConsumer,
+    LocalTransactionState,
+    Message,
+    MessageExt,
+    Producer,
+    PullConsumer,
+    PushConsumer,
+    TransactionProducer,
+    trace,
+)
 from grocketmq.codes import RequestCode
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.embedded.control import drop, fail
@@ -110,6 +121,41 @@ def test_polled_messages_are_traced(cluster: EmbeddedCluster) -> None:
     found = traces(cluster)
     assert [context.trace_type for context in found] == [TraceType.SUB_BEFORE, TraceType.SUB_AFTER]
     assert {context.beans[0].msg_id for context in found} == {stored.msg_id}
+
+
+def test_transactions_are_traced_by_whoever_ends_them(cluster: EmbeddedCluster) -> None:
+    states = [LocalTransactionState.COMMIT, LocalTransactionState.UNKNOWN]
+    asked: list[str] = []
+
+    def check(msg: MessageExt) -> LocalTransactionState:
+        asked.append(msg.msg_id)
+        return LocalTransactionState.ROLLBACK
+
+    with TransactionProducer(
+        "tx", execute=lambda msg, arg: states.pop(0), check=check, namesrv=cluster.namesrv, trace=True, client_id="c"
+    ) as producer:
+        wait_for(lambda: any("tx" in broker.clients.producers for broker in cluster.brokers.values()))
+        first = producer.send_in_transaction(Message("T", b"1", tags="a", keys="k"))
+        second = producer.send_in_transaction(Message("T", b"2"))
+        cluster.clock.advance(31)
+        wait_for(lambda: asked == [second.msg_id])
+    found = traces(cluster)
+    kinds = [(one.trace_type, one.beans[0].msg_id, one.beans[0].msg_type) for one in found]
+    half, end = TraceMessageType.TRANSACTION_HALF, TraceMessageType.TRANSACTION_COMMIT
+    assert kinds == [
+        (TraceType.PUB, first.msg_id, half),
+        (TraceType.END_TRANSACTION, first.msg_id, end),
+        (TraceType.PUB, second.msg_id, half),
+        (TraceType.END_TRANSACTION, second.msg_id, end),
+        (TraceType.END_TRANSACTION, second.msg_id, end),
+    ]
+    ends = [one.beans[0] for one in found if one.trace_type is TraceType.END_TRANSACTION]
+    assert [(one.transaction_state, one.from_transaction_check) for one in ends] == [
+        (LocalTransactionState.COMMIT, False),
+        (LocalTransactionState.UNKNOWN, False),
+        (LocalTransactionState.ROLLBACK, True),
+    ]
+    assert (ends[0].tags, ends[0].keys, ends[0].transaction_id) == ("a", "k", first.transaction_id)
 
 
 def test_the_trace_is_not_traced(cluster: EmbeddedCluster) -> None:

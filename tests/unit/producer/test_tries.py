@@ -21,6 +21,7 @@ from grocketmq.errors import (
     MessageError,
     MessageIllegalError,
     NoPermissionError,
+    NotLeaderError,
     RemoteProtocolError,
     RequestTimeout,
     RouteNotFoundError,
@@ -427,3 +428,13 @@ def test_oneway_goes_out_without_an_answer() -> None:
             producer.send_oneway(message())
     assert len(brokers.api.named("send_oneway")) == 4
     assert not brokers.tries
+
+
+def test_a_queue_that_has_moved_is_found_before_the_next_try() -> None:
+    """Given a static topic whose queues all moved, when the old broker says so, then the next try goes to the new one."""
+    brokers = Brokers(a=NotLeaderError(501, "moved", "a:10911"))
+    with producer_with(brokers, routes={"T": route("a")}) as producer:
+        instance = producer._instance
+        instance.refresh_route = lambda topic, timeout: instance.routes.update(topic, route("b"))  # type: ignore[method-assign]
+        producer.send(message())
+    assert brokers.asked == ["a", "b"]
