@@ -215,22 +215,28 @@ def publish_info(topic: str, route: TopicRouteData, pace: Pace = iter) -> TopicP
     return TopicPublishInfo(topic, tuple(pace(queues)))
 
 
-def _static_queues(topic: str, mappings: Mapping[str, TopicQueueMappingInfo], masters: set[str]) -> tuple[MessageQueue, ...]:
+def _static_queues(topic: str, mappings: Mapping[str, TopicQueueMappingInfo], brokers: set[str]) -> tuple[MessageQueue, ...]:
     """A static topic's queues, each at the broker that took it last."""
     holders: dict[int, tuple[int, str]] = {}
     for name, mapping in mappings.items():
         for queue_id in mapping.curr_id_map:
             holders[queue_id] = max(holders.get(queue_id, (-1, "")), (mapping.epoch, mapping.bname or name))
-    return tuple(MessageQueue(topic, name, queue_id) for queue_id, (_, name) in sorted(holders.items()) if name in masters)
+    return tuple(MessageQueue(topic, name, queue_id) for queue_id, (_, name) in sorted(holders.items()) if name in brokers)
 
 
 def subscribe_queues(topic: str, route: TopicRouteData, pace: Pace = iter) -> tuple[MessageQueue, ...]:
     """All queues a consumer may pull from, sorted; a broker needs no master for that.  Never blocks.
 
+    Those of a static topic carry the name of the broker that has them now.  Java gives them a name that is no broker's, so a
+    group must not mix both on such a topic.
+
     :param topic: the topic's name.
     :param route: its route.
     :param pace: goes through the queues.
     """
+    if route.topic_queue_mapping_by_broker:
+        brokers = {data.broker_name for data in route.broker_datas}
+        return tuple(sorted(_static_queues(topic, route.topic_queue_mapping_by_broker, brokers)))
     readable = [data for data in route.normalised().queue_datas if data.readable]
     queues = tuple(pace(MessageQueue(topic, data.broker_name, i) for data in readable for i in range(data.read_queue_nums)))
     repeated = len({data.broker_name for data in readable}) < len(readable)

@@ -7,7 +7,7 @@ from collections import Counter
 from grocketmq import Message, Producer
 from tests.helpers import wait_for
 
-from .clients import ARRIVAL, producing
+from .clients import ARRIVAL, Inbox, consuming, numbered, producing, send_bodies
 from .cluster import RealCluster
 from .conftest import Pair
 
@@ -55,3 +55,19 @@ def test_a_static_topic_whose_queues_move(real_cluster: RealCluster, topic_name:
         wait_for(lambda: sent_to(producer, topic_name).keys() == {"broker-b"}, ARRIVAL, "all queues have moved")
         assert {result.message_queue.queue_id for result in moved} == {0, 1, 2, 3}
         assert min(result.queue_offset for result in moved) > max(result.queue_offset for result in first)
+
+
+def test_a_static_topic_is_consumed_before_and_after_a_move(
+    real_cluster: RealCluster, topic_name: str, group_name: str
+) -> None:
+    real_cluster.mqadmin("updateStaticTopic", "-t", topic_name, "-qn", "4", "-b", "broker-a")
+    inbox = Inbox()
+    with producing(real_cluster) as producer:
+        first, second = numbered("first", 16), numbered("second", 16)
+        send_bodies(producer, topic_name, first)
+        with consuming(real_cluster, group_name, topic_name, inbox, route_poll_interval=0.5, persist_offset_interval=0.5):
+            inbox.wait_for_bodies(first)
+            real_cluster.mqadmin("remappingStaticTopic", "-t", topic_name, "-b", "broker-b")
+            send_bodies(producer, topic_name, second)
+            inbox.wait_for_bodies(second)
+    assert {message.queue_id for message in inbox.messages} == {0, 1, 2, 3}

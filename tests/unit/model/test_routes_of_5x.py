@@ -32,6 +32,7 @@ def test_each_queue_of_a_static_topic_is_at_the_broker_that_took_it_last() -> No
         b=mapping("b", 7, {2: 0, 3: 1}),
     )
     assert publish_info("T", route).queues == tuple(MessageQueue("T", name, i) for i, name in enumerate("aabb"))
+    assert subscribe_queues("T", route) == publish_info("T", route).queues
 
 
 def test_a_queue_whose_broker_is_away_is_left_out() -> None:
