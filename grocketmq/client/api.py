@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from grocketmq.client.namespace import Namespace
 from grocketmq.client.namesrv import NameServers
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.errors import QueryNotFoundError, RouteNotFoundError, broker_error
@@ -68,10 +69,12 @@ class ClientAPI:
 
     :param remoting: makes the calls.
     :param namesrv: the name servers.
+    :param namespace: taken off the messages that come; None for none.
     """
 
-    def __init__(self, remoting: RemotingClient, namesrv: NameServers) -> None:
+    def __init__(self, remoting: RemotingClient, namesrv: NameServers, namespace: Namespace | None = None) -> None:
         self._remoting = remoting
+        self._namespace = namespace
         self._namesrv = namesrv
 
     # -- name server ---------------------------------------------------------------------------------------------------------
@@ -281,7 +284,7 @@ class ClientAPI:
         :raises BrokerError: when none starts there.
         """
         answer = self._call(address, headers.ViewMessageRequestHeader(offset=commit_log_offset), timeout)
-        found = decode_messages(answer.body or b"")
+        found = self.read(answer.body or b"")
         if not found:
             raise QueryNotFoundError(ResponseCode.QUERY_NOT_FOUND, f"no message at offset {commit_log_offset}", address)
         return found[0]
@@ -312,7 +315,7 @@ class ClientAPI:
         if unique:
             ext[header.UNIQUE_KEY_FIELD] = "true"
         answer = self._remoting.invoke(address, RemotingCommand(header.CODE, ext_fields=ext), timeout)
-        return decode_messages(_body(answer, address), broker_name=broker_name)
+        return self.read(_body(answer, address), broker_name)
 
     def create_topic(self, address: str, topic: str, queues: int, key: str, perm: int, sys_flag: int) -> None:
         """Create a topic at one broker, or change it."""
@@ -327,6 +330,16 @@ class ClientAPI:
             order=False,
         )
         self._call(address, header, CREATE_TOPIC_TIMEOUT)
+
+    def read(self, body: bytes, broker_name: str = "") -> list[MessageExt]:
+        """The messages of an answer, as the user knows them; never blocks.
+
+        :param broker_name: the broker that answered.
+        """
+        messages = decode_messages(body, broker_name=broker_name)
+        if self._namespace is not None:
+            self._namespace.received(messages)
+        return messages
 
     def _call(self, address: str, header: CommandHeader, timeout: float, body: bytes | None = None) -> RemotingCommand:
         request = RemotingCommand(header.CODE, ext_fields=header.to_ext(), body=body)

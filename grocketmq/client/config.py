@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -23,6 +24,10 @@ T = TypeVar("T")
 
 #: Where Java's clients send traces.
 TRACE_TOPIC = "RMQ_SYS_TRACE_TOPIC"
+
+_NAMESPACE = re.compile(r"[|a-zA-Z0-9_-]+")
+#: A name server address that names an instance, which is the namespace.
+_ENDPOINT = re.compile(r"(?:\w+://)?(MQ_INST_\w+_\w+)\.")
 
 #: Where the name servers are read from when no option names them, in this order.
 NAMESRV_VARIABLES = ("GROCKETMQ_NAMESRV", "NAMESRV_ADDR")
@@ -47,6 +52,11 @@ class ClientConfig:
     #: The name under which brokers know this instance; equal ids in one group break its rebalance.  Default: made from
     #: address, process id and start time.
     client_id: str | None = None
+    #: What stands before the names of all topics and groups, ``namespace%name``, unseen by the application.  Default: none, or
+    #: the one in a name server address of the form ``MQ_INST_x_y.host:port``.
+    namespace: str | None = None
+    #: The same in header fields of its own, for servers that know it.  Default: none.
+    namespace_v2: str | None = None
     #: The unit of a multi-unit deployment.  Default: none.
     unit_name: str | None = None
     #: Seconds for calls that have no default of their own.
@@ -86,6 +96,7 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "namesrv", _name_servers(self.namesrv))
+        object.__setattr__(self, "namespace", self.namespace or _namespace_of(self.namesrv_addresses[0]))
         object.__setattr__(self, "hooks", tuple(self.hooks))
         object.__setattr__(self, "tls", TLSConfig.of(self.tls))
         object.__setattr__(self, "_hook_ids", tuple(map(id, self.hooks)))
@@ -94,6 +105,10 @@ class ClientConfig:
                 raise ConfigError(f"hook {hook!r} has one of before_request and after_response; give it both or none")
         check_ranges(self, _RANGES)
         check_topic(self.trace_topic)
+        for name in ("namespace", "namespace_v2"):
+            value = getattr(self, name)
+            if value is not None and not _NAMESPACE.fullmatch(value):
+                raise ConfigError(f"{name} {value!r} holds others than letters, digits and | _ -")
         if self.serializer not in SerializeType.__members__:
             raise ConfigError(f"serializer {self.serializer!r} is none of {', '.join(SerializeType.__members__)}")
 
@@ -145,10 +160,17 @@ def _name_servers(given: str | Iterable[str] | None) -> tuple[str, ...]:
     if given is None:
         raise ConfigError(f"no name server: give namesrv= or set {' or '.join(NAMESRV_VARIABLES)}")
     text = given if isinstance(given, str) else ";".join(given)
+    if _ENDPOINT.match(text.strip()):
+        text = text.strip().partition("://")[2] or text
     if _is_url(text.strip()) and ";" not in text:
         check_url(text.strip())
         return (text.strip(),)
     return split_namesrv(text)
+
+
+def _namespace_of(address: str) -> str | None:
+    found = _ENDPOINT.match(address)
+    return found and found[1]
 
 
 def _is_url(text: str) -> bool:

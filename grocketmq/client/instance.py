@@ -32,6 +32,7 @@ from grocketmq.client.api import ROUTE_TIMEOUT, ClientAPI
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.heartbeat import heartbeat_body
 from grocketmq.client.members import ConsumerMember, ProducerMember, TransactionChecker
+from grocketmq.client.namespace import Namespace
 from grocketmq.client.namesrv import AddressServer, NameServers
 from grocketmq.client.processor import BrokerRequests
 from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
@@ -79,6 +80,11 @@ class ClientInstance:
         self.client_id = config.client_id or client_id(str(ip), name, config.unit_name)
         #: A name that is the same after a restart, for what is kept in files.
         self.stable_id = config.client_id or client_id(str(ip), config.instance_name or "DEFAULT", config.unit_name)
+        #: None for none.
+        self.namespace: Namespace | None = None
+        if config.namespace or config.namespace_v2:
+            self.namespace = Namespace(config.namespace, config.namespace_v2)
+            self.stable_id += f"@{config.namespace or config.namespace_v2}"
         self.tasks = TaskGroup(self.client_id)
         self.remoting = RemotingClient(
             self.tasks,
@@ -88,9 +94,10 @@ class ClientInstance:
             serialize_type=config.serialize_type,
             hooks=config.rpc_hooks,
             credentials=config.credentials,
+            translator=self.namespace,
         )
         self.namesrv = NameServers(self.remoting, addresses)
-        self.api = ClientAPI(self.remoting, self.namesrv)
+        self.api = ClientAPI(self.remoting, self.namesrv, self.namespace)
         self.routes = RouteTable()
         self.unique_ids = UniqueIdGenerator(ip.packed, os.getpid(), random.getrandbits(32))
         #: Address -> ``MQVersion`` ordinal, from its last answer to a heartbeat.
@@ -104,7 +111,7 @@ class ClientInstance:
         self._route_backoff = Backoff(1.0, config.route_poll_interval)
         self._routeless: set[str] = set()
         self._unused: set[str] = set()
-        BrokerRequests(self.remoting, self)
+        BrokerRequests(self.remoting, self, self.namespace)
         self._schedule()
 
     def _schedule(self) -> None:

@@ -25,8 +25,10 @@ import gevent
 from gevent.util import format_run_info
 
 from grocketmq.client.members import ConsumerMember, Members
+from grocketmq.client.namespace import Namespace
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.errors import RemoteProtocolError
+from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.wire import bodies, headers
@@ -57,9 +59,11 @@ class BrokerRequests:
 
     :param remoting: over whose connections they come.
     :param members: whom they are about.
+    :param namespace: taken off the messages that come; None for none.
     """
 
-    def __init__(self, remoting: RemotingClient, members: Members) -> None:
+    def __init__(self, remoting: RemotingClient, members: Members, namespace: Namespace | None = None) -> None:
+        self._namespace = namespace
         self._members = members
         for code, serve in (
             (RequestCode.CHECK_TRANSACTION_STATE, self._check_transaction),
@@ -73,7 +77,7 @@ class BrokerRequests:
 
     def _check_transaction(self, request: RemotingCommand, address: str) -> None:
         header = headers.CheckTransactionStateRequestHeader.from_ext(request.ext_fields)
-        message = decode_message(request.body or b"")
+        message = self._read(request)
         group = message.properties.get(Property.PRODUCER_GROUP)
         checker = None if group is None else self._members.transaction_checker(group)
         if checker is None:
@@ -113,9 +117,15 @@ class BrokerRequests:
 
         return self._ask(request, header.consumer_group, answer)
 
+    def _read(self, request: RemotingCommand, broker_name: str = "") -> MessageExt:
+        message = decode_message(request.body or b"", broker_name=broker_name)
+        if self._namespace is not None:
+            self._namespace.received([message])
+        return message
+
     def _consume_directly(self, request: RemotingCommand, address: str) -> RemotingCommand:
         header = headers.ConsumeMessageDirectlyResultRequestHeader.from_ext(request.ext_fields)
-        message = decode_message(request.body or b"", broker_name=header.broker_name or "")
+        message = self._read(request, header.broker_name or "")
         return self._ask(
             request,
             header.consumer_group,

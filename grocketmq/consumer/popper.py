@@ -109,7 +109,10 @@ class Popper:
             return Popped(answer.status)
         self._clocks.note(queue.broker_name, answer.header.pop_time)
         found = Popped(answer.status, rest=answer.header.rest_num)
-        for message in decode_popped(queue.topic, queue.broker_name, answer.header, answer.body):
+        messages = decode_popped(queue.topic, queue.broker_name, answer.header, answer.body)
+        if (namespace := self._instance.namespace) is not None:
+            namespace.received(messages)
+        for message in messages:
             if not subscription.matches(message.tags):
                 found.unwanted.append(message)
             elif _unpacked(message):

@@ -12,7 +12,7 @@ import gevent
 
 from grocketmq.client.instance import ClientInstance
 from grocketmq.codes import RequestCode
-from grocketmq.errors import RemoteProtocolError, UnsupportedRequestError
+from grocketmq.errors import GRocketMQError, RemoteProtocolError, UnsupportedRequestError
 from grocketmq.hooks import Hooks
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property
@@ -123,6 +123,8 @@ class Puller:
         messages = []
         if status is PullStatus.FOUND:
             messages = _read(queue, fields, body)
+            if (namespace := self._instance.namespace) is not None:
+                namespace.received(messages)
             if subscription.tags:  # the broker compares hashes only
                 messages = [message for message in messages if subscription.matches(message.tags)]
             if self._hooks.filter_messages:
@@ -202,5 +204,16 @@ def unpack(message: MessageExt) -> None:
     if len(message.body) < _UNPACK_IN_POOL_BYTES:
         message.body = decompress(kind, message.body)
     else:
-        message.body = gevent.get_hub().threadpool.apply(decompress, (kind, message.body))
+        plain = gevent.get_hub().threadpool.apply(_decompress, (kind, message.body))
+        if isinstance(plain, GRocketMQError):
+            raise plain
+        message.body = plain
     message.sys_flag &= ~MessageSysFlag.COMPRESSED
+
+
+def _decompress(kind: CompressionType, data: bytes) -> bytes | GRocketMQError:
+    """For the pool, which would print an error that is raised in it."""
+    try:
+        return decompress(kind, data)
+    except GRocketMQError as error:
+        return error

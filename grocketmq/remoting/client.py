@@ -52,6 +52,19 @@ class RPCHook(Protocol):
         """After its answer came; None for a oneway request."""
 
 
+class Translator(Protocol):
+    """Changes commands between what callers mean and what peers understand; must neither block nor raise."""
+
+    def outgoing(self, request: RemotingCommand) -> None:
+        """A request, after the hooks saw it and before it is signed."""
+
+    def incoming(self, code: int, command: RemotingCommand) -> None:
+        """An answer to a request with this code, or a request of a peer; before the hooks see it."""
+
+    def answered(self, answer: RemotingCommand) -> None:
+        """What is answered to a peer."""
+
+
 class _Peer:
     """What is known of one address: its connection, and how the last tries to connect went."""
 
@@ -72,6 +85,7 @@ class RemotingClient:
     :param serialize_type: the header encoding of requests.
     :param hooks: see :class:`RPCHook`; called in order.
     :param credentials: sign every request; None for clusters without access control.
+    :param translator: see :class:`Translator`; None for none.
     """
 
     def __init__(
@@ -84,6 +98,7 @@ class RemotingClient:
         serialize_type: SerializeType = SerializeType.JSON,
         hooks: Iterable[RPCHook] = (),
         credentials: Credentials | None = None,
+        translator: Translator | None = None,
     ) -> None:
         self._tasks = tasks
         self._connect_timeout = connect_timeout
@@ -91,7 +106,10 @@ class RemotingClient:
         self._max_frame_bytes = max_frame_bytes
         self._serialize_type = serialize_type
         self._hooks = tuple(hooks)
+        #: Whether anybody wants to see answers.
+        self._looked_at = bool(self._hooks) or translator is not None
         self._credentials = credentials
+        self._translator = translator
         self._peers: dict[str, _Peer] = {}
         self._retired: set[Connection] = set()
         self._processors: dict[int, Processor] = {}
@@ -126,7 +144,7 @@ class RemotingClient:
         connection = self._connection(address, deadline)
         frame = self._encode(address, request)
         answer = connection.finish(connection.begin(request.opaque, frame, deadline))
-        if self._hooks:
+        if self._looked_at:
             self._after(address, request, answer)
         if answer.code == _GO_AWAY:
             self._retire(connection)
@@ -276,6 +294,8 @@ class RemotingClient:
         request.opaque = self._next_opaque() & _MAX_OPAQUE
         if self._hooks:
             self._before(address, request)
+        if self._translator is not None:
+            self._translator.outgoing(request)
         if self._credentials is not None:
             request.ext_fields = signed_fields(request.ext_fields, request.body, self._credentials)
         return encode_command(request, self._serialize_type)
@@ -288,6 +308,8 @@ class RemotingClient:
                 log.exception("hook %r failed before request %d to %s", hook, request.code, address)
 
     def _after(self, address: str, request: RemotingCommand, response: RemotingCommand | None) -> None:
+        if self._translator is not None and response is not None:
+            self._translator.incoming(request.code, response)
         for hook in self._hooks:
             try:
                 hook.after_response(address, request, response)
@@ -295,6 +317,8 @@ class RemotingClient:
                 log.exception("hook %r failed after request %d to %s", hook, request.code, address)
 
     def _serve_request(self, connection: Connection, request: RemotingCommand) -> None:
+        if self._translator is not None:
+            self._translator.incoming(request.code, request)
         processor = self._processors.get(request.code)
         answer: RemotingCommand | None
         if processor is None:
@@ -308,6 +332,8 @@ class RemotingClient:
                 log.exception("serving request %d from %s failed", request.code, connection.address)
                 answer = RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, repr(error))
         if answer is not None and not request.is_oneway:
+            if self._translator is not None:
+                self._translator.answered(answer)
             frame = encode_command(answer, self._serialize_type)
             with suppress(GRocketMQError):  # the peer has left; there is nobody to tell
                 connection.post(frame, Deadline(_ANSWER_TIMEOUT))

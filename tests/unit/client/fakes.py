@@ -99,6 +99,7 @@ class FakeInstance:
     """An instance with a fixed route for each topic, no tasks, and calls that go to the fake."""
 
     client_id = "me"
+    namespace = None
 
     def __init__(self, api: FakeAPI | None = None, **routes: TopicRouteData) -> None:
         self.api = api or FakeAPI()

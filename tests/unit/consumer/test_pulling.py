@@ -320,6 +320,17 @@ def test_a_body_that_cannot_be_unpacked_does_not_hold_up_its_queue(caplog: pytes
     assert "ZLIB" in caplog.text
 
 
+@pytest.mark.parametrize("packed", [b"nonsense" * 10_000, zlib.compress(bytes(80 * 1024 * 1024), 1)], ids=["damaged", "bomb"])
+def test_a_large_one_that_cannot_be_unpacked(packed: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """It is tried in the thread pool, whose own report of the error would say nothing more."""
+    assert len(packed) > 64 * 1024
+    puller, _ = puller_with(answer(body=stored(5, packed, sys_flag=MessageSysFlag.COMPRESSED) + stored(6, b"fine")))
+    bad, good = puller.pull(QUEUE, subscription("T", "*"), 5, OPTIONS, None).messages
+    assert bad.body == packed
+    assert good.body == b"fine"
+    assert "cannot be unpacked" in caplog.text
+
+
 def test_messages_know_where_they_come_from() -> None:
     """The queue and its bounds are those of the answer: a static topic's offsets are moved by the delta."""
     queue = MessageQueue("T", "a", 3)

@@ -1,0 +1,55 @@
+"""Namespaces, shared with the Java client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from grocketmq import Message
+
+from .clients import Inbox, consuming, producing
+from .conftest import Pair
+
+BODIES = [b"one", b"two", b"three"]
+
+
+@pytest.mark.parametrize("option", ["namespace", "namespace_v2"])
+def test_both_ways_with_java(pair: Pair, topic_name: str, unique_name: Any, option: str) -> None:
+    if option == "namespace_v2" and pair.cluster.version.startswith("4."):
+        pytest.skip("releases before 5 have none")
+    whose = {option: unique_name("INST")}
+    inbox = Inbox(fail_times=1)
+    with producing(pair.cluster, **whose) as producer:
+        producer.create_topic(topic_name, queues=2)
+        for body in BODIES:
+            assert producer.send(Message(topic_name, body, keys=["k"])).message_queue.topic == topic_name
+        pair.java.send(topic_name, BODIES, **whose)
+        with (
+            consuming(pair.cluster, unique_name("group"), topic_name, inbox, delay_level_when_next_consume=1, **whose),
+            pair.java.consume(unique_name("group"), topic_name, **whose) as consumer,
+        ):
+            theirs = consumer.wait(6)
+            ours = inbox.wait(12)  # each failed once, and came again by the retry topic of the namespace
+    assert sorted(message.body for message in theirs) == sorted(BODIES * 2)
+    assert sorted(message.body for message in ours if message.reconsume_times == 1) == sorted(BODIES * 2)
+    assert {message.topic for message in ours} == {topic_name}
+    assert {message.topic for message in theirs} == {topic_name}
+    if option == "namespace":
+        assert {message.properties["INSTANCE_ID"] for message in (*ours, *theirs)} == set(whose.values())
+
+
+def test_popped(pair: Pair, topic_name: str, group_name: str, unique_name: Any) -> None:
+    if pair.cluster.version.startswith("4."):
+        pytest.skip("releases before 5 do not pop")
+    namespace = unique_name("INST")
+    inbox = Inbox(fail_times=1)
+    pops = {"pop": True, "delay_level_when_next_consume": 1}
+    with producing(pair.cluster, namespace=namespace) as producer:
+        producer.create_topic(topic_name, queues=2)
+        with consuming(pair.cluster, group_name, topic_name, inbox, namespace=namespace, **pops):
+            for body in BODIES:
+                producer.send(Message(topic_name, body))
+            inbox.wait(6)
+    assert sorted(message.body for message in inbox.messages if message.reconsume_times == 1) == sorted(BODIES)
+    assert {message.topic for message in inbox.messages} == {topic_name}
