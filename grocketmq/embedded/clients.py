@@ -99,6 +99,7 @@ class ClientTable:
             RequestCode.UNREGISTER_CLIENT: self._unregister,
             RequestCode.CHECK_CLIENT_CONFIG: self._check_config,
             RequestCode.GET_CONSUMER_LIST_BY_GROUP: self._consumer_list,
+            RequestCode.QUERY_SUBSCRIPTION_BY_CONSUMER: self._subscription,
             RequestCode.UPDATE_AND_CREATE_SUBSCRIPTIONGROUP: self._update_group,
             RequestCode.GET_SUBSCRIPTIONGROUP_CONFIG: self._get_group,
         }
@@ -215,6 +216,12 @@ class ClientTable:
             raise Refused(ResponseCode.SYSTEM_ERROR, f"no consumer for this group, {name}")
         ids = tuple(member.client_id for member in group.members.values())
         return success(request, body=bodies.CONSUMER_LIST.encode(ids))
+
+    def _subscription(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        header = headers.QuerySubscriptionByConsumerRequestHeader.parse(request.ext_fields)
+        group = self.consumers.get(header.group or "")
+        found = None if group is None else group.subscriptions.get(header.topic)
+        return success(request, body=bodies.GROUP_SUBSCRIPTION.encode(found))
 
     def _update_group(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         config = bodies.GROUP_CONFIG.decode(request.body)
