@@ -33,8 +33,8 @@ _FOR_RETRY_TOPICS = AllocateAveragely()
 
 #: Seconds before the first pull of a queue that another member may hold at this moment, so that it can let go of it.
 HAND_OVER_PAUSE = 0.5
-#: Seconds of asking for first pulls before other greenlets run: each costs more again when it is made.
-_PULLS_BUDGET = 0.00005
+#: Few first pulls are asked for in a turn of the event loop: to make them takes much longer.
+_PULLS_BUDGET = 0.0
 
 
 class Rebalance:

@@ -220,7 +220,7 @@ class ClientTable:
     def _subscription(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         header = headers.QuerySubscriptionByConsumerRequestHeader.parse(request.ext_fields)
         group = self.consumers.get(header.group or "")
-        found = None if group is None else group.subscriptions.get(header.topic)
+        found = None if group is None else group.subscriptions.get(header.topic or "")
         return success(request, body=bodies.GROUP_SUBSCRIPTION.encode(found))
 
     def _update_group(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:

@@ -20,6 +20,7 @@ from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.runtime.threads import get_ident
+from grocketmq.runtime.turns import SharedTurn
 from grocketmq.wire.acl import Credentials, signed_fields
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
@@ -104,6 +105,7 @@ class RemotingClient:
         self._connect_timeout = connect_timeout
         self._open_stream = open_stream or connect
         self._max_frame_bytes = max_frame_bytes
+        self._reading = SharedTurn()
         self._serialize_type = serialize_type
         self._hooks = tuple(hooks)
         #: Whether anybody wants to see answers.
@@ -269,7 +271,9 @@ class RemotingClient:
         def open_stream() -> ByteStream:
             return self._open_stream(address, self._connect_timeout)
 
-        return Connection(address, open_stream, self._tasks, self._serve_request, self._on_closed, self._max_frame_bytes)
+        return Connection(
+            address, open_stream, self._tasks, self._serve_request, self._on_closed, self._max_frame_bytes, self._reading
+        )
 
     def _on_closed(self, connection: Connection) -> None:
         self._retired.discard(connection)

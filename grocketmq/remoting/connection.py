@@ -20,6 +20,7 @@ from collections.abc import Callable
 from enum import Enum
 from os import getpid
 from time import monotonic
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -39,6 +40,7 @@ from grocketmq.remoting.stream import ByteStream
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.runtime.threads import get_ident
+from grocketmq.runtime.turns import SharedTurn
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.framing import FrameDecoder
 
@@ -58,6 +60,8 @@ JOIN_BELOW_BYTES = 32 * 1024
 JOIN_BYTES = 128 * 1024
 #: What one callback may send before the loop turns; more held the hub for tens of milliseconds.
 FLUSH_BYTES = 1024 * 1024
+#: Callers that are woken between two looks at how long this turn of the loop has taken.
+WOKEN_AT_ONCE = 32
 #: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most.
 SCAN_INTERVAL = 0.05
 #: Receives before a call is judged late: room for the answers to all calls in flight.
@@ -101,6 +105,7 @@ class Connection:
     :param on_request: serves a request from the peer, in a greenlet of its own.
     :param on_closed: told once, when the connection has ended; must not block.
     :param max_frame_bytes: the longest frame to accept.
+    :param reading: how long all connections of a client may read in one turn of the event loop.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class Connection:
         on_request: Callable[[Connection, RemotingCommand], None],
         on_closed: Callable[[Connection], None],
         max_frame_bytes: int,
+        reading: SharedTurn,
     ) -> None:
         self.address = address
         self.state = ConnectionState.CONNECTING
@@ -118,6 +124,7 @@ class Connection:
         self._open_stream = open_stream
         self._on_request = on_request
         self._on_closed = on_closed
+        self._reading = reading
         self._tasks = tasks
         self._hub = gevent.get_hub()
         self._thread = get_ident()
@@ -309,7 +316,7 @@ class Connection:
         self._read_watcher = loop.io(stream.fileno(), _READ)
         self._write_watcher = loop.io(stream.fileno(), _WRITE)
         self._scan_timer = loop.timer(SCAN_INTERVAL, SCAN_INTERVAL, ref=False)
-        self._read_watcher.start(self._guard, self._read)
+        self._read_watcher.start(self._guard, self._readable)
         self.state = ConnectionState.OPEN
         if stream.has_more:
             loop.run_callback(self._guard, self._read)
@@ -406,6 +413,10 @@ class Connection:
         self._write_watcher.stop()
         self._flush()
 
+    def _readable(self) -> None:
+        if not self._reading.is_over():
+            self._read()
+
     def _read(self) -> bool:
         """One receive, then every complete frame; callers are woken after the buffer is in order.
 
@@ -421,7 +432,7 @@ class Connection:
             return False
         self._heard_at = monotonic()
         take = self._pending.pop
-        answered: list[tuple[Call, RemotingCommand]] = []
+        answered: deque[tuple[Call, RemotingCommand]] = deque()
         for command in self._decoder.received(count):
             if command.flag & 1:
                 call = take(command.opaque, None)
@@ -431,11 +442,26 @@ class Connection:
                 self._tasks.spawn(f"request {command.code} from {self.address}", self._on_request, self, command)
         if self._stream.has_more:  # the socket may have nothing to wake us with
             self._hub.loop.run_callback(self._guard, self._read)
-        for call, command in answered:
-            call.waiter.switch(command)
+        self._wake(answered)
         if self._decoder.error is not None:
             raise self._decoder.error
         return True
+
+    def _wake(self, answered: deque[tuple[Call, RemotingCommand]]) -> None:
+        """Hand answers to their callers, who run at once.  When this turn of the loop has taken long enough, the others get
+        theirs in a later one, whatever becomes of the connection meanwhile."""
+        while answered:
+            for _ in range(min(len(answered), WOKEN_AT_ONCE)):
+                call, command = answered.popleft()
+                call.waiter.switch(command)
+            if answered and self._reading.is_over():
+                timer = self._hub.loop.timer(0)
+                timer.start(self._wake_later, timer, answered)
+                return
+
+    def _wake_later(self, timer: Any, answered: deque[tuple[Call, RemotingCommand]]) -> None:
+        timer.close()
+        self._wake(answered)
 
     def _scan(self) -> None:
         """Fail the calls whose time is over; close the connection when the peer was silent all that time."""

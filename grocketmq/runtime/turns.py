@@ -1,4 +1,4 @@
-"""Loops over many things that do not hold the event loop."""
+"""Work that does not hold the event loop: loops over many things, and callbacks of many watchers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import gevent
 
-__all__ = ["in_turns"]
+__all__ = ["SharedTurn", "in_turns"]
 
 T = TypeVar("T")
 
@@ -18,6 +18,31 @@ BUDGET = 0.001
 _STEPS = 32
 #: Seconds to sleep; for 0 gevent would come back here up to 50 times before it looks at a socket.
 _A_TURN = 1e-6
+
+
+class SharedTurn:
+    """What the callbacks of many watchers may take together between two looks at sockets and timers.
+
+    Who asks first in a turn of the loop begins it.  A callback of a readable socket that finds it over returns at once: the
+    socket is still readable in the next turn.
+
+    :param budget: seconds.
+    """
+
+    __slots__ = ("_began", "_budget", "_loop", "_turn")
+
+    def __init__(self, budget: float = BUDGET) -> None:
+        self._loop = gevent.get_hub().loop
+        self._budget = budget
+        self._turn = self._began = -1.0
+
+    def is_over(self) -> bool:
+        """Whether the budget of this turn is used up; never blocks."""
+        turn = self._loop.now()  # the loop looks at the clock once a turn
+        if turn != self._turn:
+            self._turn, self._began = turn, perf_counter()
+            return False
+        return perf_counter() - self._began > self._budget
 
 
 def in_turns(things: Iterable[T], budget: float = BUDGET) -> Iterator[T]:

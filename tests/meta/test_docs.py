@@ -9,11 +9,24 @@ import pytest
 
 import grocketmq
 from grocketmq import Backpressure, ClientConfig, errors
-from grocketmq.consumer.config import PushConsumerConfig
+from grocketmq.consumer.config import (
+    ConsumerConfig,
+    LitePullConsumerConfig,
+    PushConsumerConfig,
+    SimpleConsumerConfig,
+)
 from grocketmq.producer.config import ProducerConfig
 from tests.docs import readme
 from tests.meta.source import ROOT, modules
 
+#: The README's tables of consumers' options.
+CONSUMERS = {
+    "``PushConsumer`` and ``LitePullConsumer``": ConsumerConfig,
+    "``PushConsumer``": PushConsumerConfig,
+    "``LitePullConsumer``": LitePullConsumerConfig,
+    "``SimpleConsumer``": SimpleConsumerConfig,
+}
+CONFIGS = [ClientConfig, ProducerConfig, *CONSUMERS.values()]
 PUBLIC = [name for name in grocketmq.__all__ if not name.startswith("__")]
 #: Names that begin with a capital in the README's literals and are no names of grocketmq.
 OTHERS = {
@@ -53,7 +66,7 @@ def test_public_names_have_a_docstring(name: str, thing: object) -> None:
     assert not doc.startswith(f"{name}("), f"{name} has no docstring of its own"
 
 
-@pytest.mark.parametrize("config", [ClientConfig, ProducerConfig, PushConsumerConfig])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_options_are_explained(config: type) -> None:
     lines = inspect.getsource(config).splitlines()
     wrong = [
@@ -94,19 +107,24 @@ def test_readme_errors_are_the_trees() -> None:
 
 @pytest.mark.parametrize(
     ("owner", "config"),
-    [("Every client", ClientConfig), ("``Producer``", ProducerConfig), ("``PushConsumer``", PushConsumerConfig)],
+    [("Every client", ClientConfig), ("``Producer``", ProducerConfig), *CONSUMERS.items()],
 )
 def test_readme_options_and_defaults(owner: str, config: type) -> None:
     defaults = {field.name: field.default for field in fields(config)}
     table = readme.option_table(owner)
-    assert len(table) >= 7
     for name, default in table.items():
         assert name in defaults
-        assert defaults[name] is not MISSING
         if default != "(see text)":
+            assert defaults[name] is not MISSING
             assert ast.literal_eval(default) == defaults[name], name
     if "backpressure" in table:
         assert defaults["backpressure"] == Backpressure(max_messages=10_000, max_bytes=104_857_600)
+
+
+@pytest.mark.parametrize(("owner", "config"), CONSUMERS.items())
+def test_readme_has_all_options_of_consumers(owner: str, config: type) -> None:
+    own = {field.name for field in fields(config) if field.name in vars(config)["__annotations__"]}
+    assert set(readme.option_table(owner)) == own
 
 
 def test_dependencies_have_a_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -617,3 +618,34 @@ def test_a_call_in_two_halves(clients: Clients, server: StartServer) -> None:
     assert [half().body for half in reversed(halves)] == [b"4", b"3", b"2", b"1", b"0"]
     assert [got.body for got in peer.requests] == [b"0", b"1", b"2", b"3", b"4"]
     assert_at_rest(connection_to(client, peer.address))
+
+
+def test_many_answers_at_once_do_not_hold_the_event_loop(clients: Clients, server: StartServer) -> None:
+    """Given answers that come together and a connection that ends right after, when callers take their time, then sockets and
+    timers are looked at between them, and each caller has its answer."""
+
+    def answer_all(peer: Peer) -> None:
+        requests = list(itertools.islice(peer, 400))
+        peer.sock.sendall(b"".join(encode_command(RemotingCommand.response_to(one, 0)) for one in requests))
+        peer.close()
+
+    client, peer = clients(), server(answer_all)
+    ticks: list[float] = []
+    timer = gevent.get_hub().loop.timer(0.001, 0.001)
+    answered: list[float] = []
+
+    def call() -> None:
+        client.invoke(peer.address, RemotingCommand(1), 10.0)
+        until = time.perf_counter() + 0.0002
+        while time.perf_counter() < until:
+            pass
+        answered.append(time.perf_counter())
+
+    callers = [gevent.spawn(call) for _ in range(400)]
+    timer.start(lambda: ticks.append(time.perf_counter()))
+    gevent.joinall(callers, timeout=10, raise_error=True)
+    timer.stop()
+    timer.close()
+    assert len(answered) == 400
+    between = [tick for tick in ticks if answered[0] < tick < answered[-1]]
+    assert len(between) >= 5

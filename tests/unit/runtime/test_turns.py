@@ -8,7 +8,7 @@ import gevent
 import pytest
 from gevent import socket
 
-from grocketmq.runtime.turns import in_turns
+from grocketmq.runtime.turns import SharedTurn, in_turns
 
 
 def busy(seconds: float) -> None:
@@ -57,3 +57,14 @@ def test_a_loop_can_be_broken_off() -> None:
     gevent.sleep(0.01)
     greenlet.kill(timeout=1)
     assert greenlet.dead
+
+
+def test_a_shared_turn_is_over_until_the_loop_has_turned() -> None:
+    turn = SharedTurn(budget=0.005)
+    gevent.sleep(0.002)
+    assert not turn.is_over()
+    assert not turn.is_over()
+    busy(0.01)
+    assert turn.is_over()
+    gevent.sleep(0.002)
+    assert not turn.is_over()
