@@ -46,6 +46,7 @@ from grocketmq.remoting.stream import local_ip
 from grocketmq.remoting.tls import tls_connector
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.tasks import PeriodicTask, TaskGroup
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["ClientInstance"]
 
@@ -398,7 +399,8 @@ class ClientInstance:
     def _at_brokers(self, what: str, call: Callable[[str], None]) -> None:
         """Make a call at every broker at the same time; slaves count only when there is a consumer."""
         addresses = {address for _, one, address in self.routes.members() if one == MASTER_ID or self._consumers}
-        calls = [self.tasks.spawn(f"{what} {address}", call, address) for address in addresses]
+        # To begin a call may take opening a connection, so few of many begin in a turn of the event loop.
+        calls = [self.tasks.spawn(f"{what} {address}", call, address) for address in in_turns(addresses, 0.0)]
         gevent.joinall(calls, timeout=UNREGISTER_TIMEOUT)
 
     # -- consumers' tasks ----------------------------------------------------------------------------------------------------
