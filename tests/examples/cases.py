@@ -18,6 +18,8 @@ EXPECTED = {
     "producer_delay.py": r"(?s)\A(?:not )?taken back: .*(?:by level|after a delay|at a time): after [2-9]\.\d s",
     "producer_transaction.py": r"\A.*1: COMMIT\s+.*2: ROLLBACK\s+.*3: UNKNOWN the database .*\s+2 orders are booked",
     "push_consumer.py": r"order-9: order 9 \(created, region eu\)",
+    "orderly_consumer.py": r"(?s)(?:order-\d: (?:created, paid, packed, shipped(?:, )?)+\s+){3}\Z",
+    "broadcasting_consumer.py": r"\Atill-1: 5 changes\s+till-2: 5 changes\s*\Z",
     "pull_consumer.py": r"(?s)order-9: order 9 \(\S+, queue \d+, offset \d+\).*\d+ messages read",
     "lite_pull_consumer.py": r"(?s)\d of \d+ queues of example_orders are read here.*order-\d: order \d",
     "message_trace.py": r"(?s)ann: order-\S+ stored \(sync\).*ann: order-\S+ consumed.*found by key: one order.*lost: 0",
@@ -32,7 +34,10 @@ KAPOKMQ = {
     "kapokmq_demo.py": r"(?s)\A2000 sent through 2 kills, .*PASSED\s*\Z",
 }
 #: Another example that must have run before.
-AFTER = dict.fromkeys(("push_consumer.py", "pull_consumer.py", "lite_pull_consumer.py"), "producer_sync.py")
+AFTER = {
+    **dict.fromkeys(("push_consumer.py", "pull_consumer.py", "lite_pull_consumer.py"), "producer_sync.py"),
+    "orderly_consumer.py": "producer_ordered.py",
+}
 
 
 def run_example(name: str, namesrv: str, *, by_argument: bool = False, patched: bool = False) -> Finished:
