@@ -6,9 +6,7 @@ import os
 from collections.abc import Callable
 from typing import ClassVar
 
-from gevent.monkey import get_original
-
-from grocketmq.errors import ClientStateError, ForkError
+from grocketmq.errors import ForkError
 from grocketmq.kapokmq import ids, wire
 from grocketmq.kapokmq.config import KapokConfig, check_key
 from grocketmq.kapokmq.session import Session, SessionOwner
@@ -20,12 +18,9 @@ from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["KapokClient"]
 
-#: Tells threads apart; in a patched process the module's own tells greenlets apart.
-get_ident = get_original("_thread", "get_ident")
-
 
 class KapokClient(Lifecycle):
-    """Base of the KapokMQ clients; used from the greenlets of one thread.
+    """Base of the KapokMQ clients.
 
     :param topic: what it sends to or gets from.
     :param client_id: its id, which nobody else of its kind in this process may have.
@@ -34,6 +29,8 @@ class KapokClient(Lifecycle):
     """
 
     kind: ClassVar[wire.Kind]
+    #: What sessions tell needs no way home: they are there.
+    _RUN_ANYWHERE: ClassVar[frozenset[str]] = Lifecycle._RUN_ANYWHERE | {"opened", "received", "lost", "gave_up"}
 
     def __init__(self, topic: str, client_id: str, secret_key: str, config: KapokConfig) -> None:
         super().__init__()
@@ -45,7 +42,6 @@ class KapokClient(Lifecycle):
         self._secret_key = secret_key
         self._options = config
         self._tasks = TaskGroup(f"kapokmq {self.kind} {client_id}")
-        self._thread = 0
         self._has_id = False
         self._connect_timeout: float | None = None
         self._open_stream: Callable[[str, float], ByteStream] = connect
@@ -73,7 +69,6 @@ class KapokClient(Lifecycle):
     def _start(self) -> None:
         ids.reserve(self.kind, self._id)
         self._has_id = True
-        self._thread = get_ident()
         config = self._options
         if config.protocol == "wss":
             self._open_stream = tls_connector(TLSConfig.of(config.ssl_context) or TLSConfig())
@@ -120,8 +115,3 @@ class KapokClient(Lifecycle):
             f"{self!r} was started in process {self._pid} and cannot be used in its forked child {os.getpid()}; "
             "make and start it after the fork (gunicorn: post_worker_init)"
         )
-
-    def _check_usable(self) -> None:
-        self._check_running()
-        if get_ident() != self._thread:
-            raise ClientStateError(f"{self!r} belongs to another thread's event loop; use it in the thread that started it")

@@ -123,7 +123,7 @@ class Consumer(KapokClient):
         :raises AuthError: the server refused the secret key when it was connected to again.
         :raises ClientStateError: the consumer is shut down meanwhile, or messages go to ``on_message``.
         """
-        self._check_usable()
+        self._check_running()
         if self._callback is not None:
             raise ClientStateError(f"{self!r}: its messages go to on_message")
         return self._next(timeout)
@@ -152,7 +152,7 @@ class Consumer(KapokClient):
         :raises ConfigError: it is neither.
         :raises TooManyRequestsError: the server has not read for 10 s.
         """
-        self._check_usable()
+        self._check_running()
         code = message.message_code if isinstance(message, KapokMessage) else message
         if type(code) is not str or not code or not wire.encodable(code):
             raise ConfigError(f"a message or a message code is acknowledged, not {message!r:.60}")

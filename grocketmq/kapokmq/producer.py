@@ -55,7 +55,7 @@ class SendingClient(KapokClient):
         :raises TooManyRequestsError: too many are under way; nothing was sent.
         :raises AuthError: the server refused the secret key when it was connected to again.
         """
-        self._check_usable()
+        self._check_running()
         text = wire.encode_message(data, delay)
         outbox = self._outbox
         assert outbox is not None
@@ -85,7 +85,7 @@ class SendingClient(KapokClient):
         :raises MessageError: as :meth:`send`.
         :raises TooManyRequestsError: as :meth:`send`.
         """
-        self._check_usable()
+        self._check_running()
         text = wire.encode_message(data, delay)
         assert self._outbox is not None
         result = AsyncResult()
@@ -108,7 +108,7 @@ class SendingClient(KapokClient):
         :raises ClientStateError: every outcome has been fetched.
         :raises GRocketMQError: the error of that send.
         """
-        self._check_usable()
+        self._check_running()
         deadline = None if timeout is None else Deadline(timeout)
         while True:
             if self._acked:
@@ -130,7 +130,7 @@ class SendingClient(KapokClient):
         :param timeout: seconds; None for ``ack_timeout``.
         :raises RequestTimeout: some have none yet.
         """
-        self._check_usable()
+        self._check_running()
         assert self._outbox is not None
         if not self._outbox.wait_idle(self._config.ack_timeout if timeout is None else timeout):
             raise RequestTimeout(f"{self!r}: {self._outbox.under_way} messages are not acknowledged yet")
