@@ -330,7 +330,7 @@ def test_wrong_key_at_a_reconnect(server: StandIn, new_producer: Make, new_consu
 #     unknown sends reported
 
 
-@pytest.mark.parametrize("reset", [False, True], ids=["EOF", "RST"])
+@pytest.mark.parametrize("reset", [pytest.param(False, id="EOF"), pytest.param(True, id="RST", marks=pytest.mark.slow)])
 def test_kill_and_restart(reset: bool, new_server: Make, new_producer: Make, new_consumer: Make) -> None:
     server = new_server(persistence=2, speed=10.0, retry_time=3)
     producer, consumer = new_producer(server, check_time=0.5), new_consumer(server, check_time=0.5)
@@ -513,6 +513,7 @@ def test_cluster_registry_bad_key(registry: Registry, new_server: Make, new_clus
     assert len(producer.nodes) == 1
 
 
+@pytest.mark.slow
 def test_cluster_of_nobody(registry: Registry, new_cluster_producer: Make) -> None:
     with pytest.raises(errors.ConnectError, match="lists no node"):
         new_cluster_producer(registry, connect_timeout=0.1)
