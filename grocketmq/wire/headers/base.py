@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["CommandHeader", "RpcRequestHeader", "TopicRequestHeader"]
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
+#: So many digits and more may be too large for 64 bits.
+_SAFE_DIGITS = 19
 _LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def _read_number(text: str) -> int | None:
+    if len(text) < _SAFE_DIGITS and text.isascii() and text.isdecimal():
+        return int(text)
     if _NUMBER.fullmatch(text) is None:
         return None
     number = int(text)
@@ -61,6 +65,34 @@ class _Field(NamedTuple):
 
 
 _PLANS: dict[type, tuple[_Field, ...]] = {}
+
+
+class _Reading(NamedTuple):
+    """How a class is read.
+
+    :param defaults: attribute -> what it is when the frame does not tell; None for a required one.
+    :param fields: wire name -> attribute and how its text is read; texts that are taken as they are have None.
+    """
+
+    defaults: dict[str, Any]
+    fields: dict[str, tuple[str, Callable[[str], Any] | None]]
+    required: tuple[str, ...]
+
+
+_READINGS: dict[type, _Reading] = {}
+
+
+def _reading(cls: type[CommandHeader]) -> _Reading:
+    """How a class is read, worked out at its first use."""
+    reading = _READINGS.get(cls)
+    if reading is None:
+        plan = _plan(cls)
+        reading = _READINGS[cls] = _Reading(
+            {field.attribute: field.default for field in plan},
+            {field.wire: (field.attribute, None if field.read is str else field.read) for field in plan if not field.unread},
+            tuple(field.attribute for field in plan if field.required),
+        )
+    return reading
 
 
 def _plan(cls: type[CommandHeader]) -> tuple[_Field, ...]:
@@ -125,19 +157,29 @@ class CommandHeader:
 
     @classmethod
     def _read(cls, ext: Mapping[str, str | None], insist: bool) -> Self:
-        values: dict[str, Any] = {}
-        for attribute, wire, _, read, default, required, unread in _plan(cls):
-            text = None if unread else ext.get(wire)
-            value = None if text is None else read(text)
-            if value is None:
-                if required and insist:
-                    why = "is missing" if text is None else f"cannot be read from {text[:40]!r}"
-                    raise RemoteProtocolError(f"{cls.__name__}: field {wire} {why}")
-                value = default
-            values[attribute] = value
+        defaults, known, required = _reading(cls)
+        values = defaults.copy()
+        for wire, text in ext.items():
+            field = known.get(wire)
+            if field is not None and text is not None:
+                attribute, read = field
+                value = text if read is None else read(text)
+                if value is not None:
+                    values[attribute] = value
+        if insist:
+            for attribute in required:
+                if values[attribute] is None:
+                    raise cls._not_readable(attribute, ext)
         header = cls(**values)
         header._check()
         return header
+
+    @classmethod
+    def _not_readable(cls, attribute: str, ext: Mapping[str, str | None]) -> RemoteProtocolError:
+        wire = cls.wire_names()[attribute]
+        text = ext.get(wire)
+        why = "is missing" if text is None else f"cannot be read from {text[:40]!r}"
+        return RemoteProtocolError(f"{cls.__name__}: field {wire} {why}")
 
     @classmethod
     def wire_names(cls) -> dict[str, str]:
