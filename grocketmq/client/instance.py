@@ -26,7 +26,7 @@ from functools import partial
 from time import time_ns
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 
 from grocketmq.client.api import ROUTE_TIMEOUT, ClientAPI
 from grocketmq.client.config import ClientConfig
@@ -35,6 +35,7 @@ from grocketmq.client.members import ConsumerMember, ProducerMember, Transaction
 from grocketmq.client.namespace import Namespace
 from grocketmq.client.namesrv import AddressServer, NameServers
 from grocketmq.client.processor import BrokerRequests
+from grocketmq.client.replies import ReplyTable
 from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
 from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, RouteNotFoundError
 from grocketmq.model.addresses import client_id, vip_address
@@ -60,6 +61,8 @@ NAMESRV_FETCH_INTERVAL = 120.0
 FIRST_PERSIST = 10.0
 #: Seconds for telling all brokers that a group has left.
 UNREGISTER_TIMEOUT = 3.0
+#: Seconds a request waits at most for brokers to know its client.
+INTRODUCE_TIMEOUT = 1.0
 
 
 class ClientInstance:
@@ -106,6 +109,13 @@ class ClientInstance:
         self._producers: list[ProducerMember] = []
         self._consumers: dict[str, ConsumerMember] = {}
         self._checkers: dict[str, TransactionChecker] = {}
+        #: Requests of all its producers that wait for a reply.
+        self.replies = ReplyTable()
+        #: Address -> the connection over which its broker was told of the producers here.
+        self._introduced: dict[str, object] = {}
+        #: Brokers that have forgotten this client, since one of its producer groups left.
+        self._forgotten: set[str] = set()
+        self._introducing: Event | None = None
         self._fetching: dict[str, AsyncResult] = {}
         #: Brokers whose last heartbeat failed.
         self._silent: set[str] = set()
@@ -134,6 +144,8 @@ class ClientInstance:
 
     def register_producer(self, producer: ProducerMember) -> None:
         """Take a producer in; never blocks."""
+        if not self._producers:
+            self._introduced.clear()
         self._producers.append(producer)
         self._heartbeat_task.wake()
 
@@ -156,6 +168,11 @@ class ClientInstance:
         self._producers.remove(producer)
         if all(one.group != producer.group for one in self._producers):
             self._unregister(producer_group=producer.group)
+            if self._producers:
+                self._forgotten.update(self._introduced)
+                self._introduced.clear()
+            if self.replies:
+                self.introduce(Deadline(UNREGISTER_TIMEOUT))
 
     def unregister_consumer(self, consumer: ConsumerMember) -> None:
         """Let a consumer go and tell the brokers, so that the others of its group take its queues; blocks at most 3 s."""
@@ -366,6 +383,41 @@ class ClientInstance:
         """Send heartbeats in the background; never blocks."""
         self._heartbeat_task.wake()
 
+    def introduce(self, deadline: Deadline) -> None:
+        """Have the brokers know this client that do not, such as after a new connection, so that replies find it.
+
+        Mostly there is none, and it does not block; else at most a second.  A broker whose last heartbeat failed is left to the
+        heartbeats to come.
+        """
+        if self._introducing is not None:
+            self._introducing.wait(min(INTRODUCE_TIMEOUT, deadline.remaining()))
+        elif strangers := [address for address in self._masters() if self._is_stranger(address)]:
+            self._introducing = Event()
+            try:
+                body = heartbeat_body(self.client_id, self._producers, list(self._consumers.values()))
+                calls = [self.tasks.spawn(f"heartbeat {address}", self._introduce_at, address, body) for address in strangers]
+                gevent.joinall(calls, timeout=min(INTRODUCE_TIMEOUT, deadline.remaining()))
+            finally:
+                self._introducing.set()
+                self._introducing = None
+
+    def _is_stranger(self, address: str) -> bool:
+        connection = self.remoting.connection(address)
+        return address not in self._silent and (connection is None or self._introduced.get(address) is not connection)
+
+    def _introduce_at(self, address: str, body: bytes) -> None:
+        if address in self._forgotten and self._producers:
+            # The broker knows the connection of this group, and would not note the client's id once more.
+            try:
+                self.api.unregister(address, self.client_id, producer_group=self._producers[0].group)
+            except GRocketMQError:
+                return  # the next request tries again
+            self._forgotten.discard(address)
+        self._heartbeat_one(address, body)
+
+    def _masters(self) -> set[str]:
+        return {address for _, one, address in self.routes.members() if one == MASTER_ID}
+
     def broker_version(self, queue: MessageQueue, deadline: Deadline) -> int:
         """The ``MQVersion`` ordinal of a queue's broker; blocks only for a broker that no heartbeat has reached yet.
 
@@ -385,11 +437,15 @@ class ClientInstance:
             self.remoting.forget(address)
             self.broker_versions.pop(address, None)
             self._silent.discard(address)
+            self._introduced.pop(address, None)
+            self._forgotten.discard(address)
         self.heartbeat_now()
 
     def _heartbeat_one(self, address: str, body: bytes) -> None:
         try:
             self.broker_versions[address] = self.api.heartbeat(address, body)
+            if address not in self._forgotten:
+                self._introduced[address] = self.remoting.connection(address)
             self._silent.discard(address)
         except GRocketMQError as error:
             if address not in self._silent:

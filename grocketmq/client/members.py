@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from grocketmq.client.config import ClientConfig
+from grocketmq.client.replies import ReplyTable
 from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo
@@ -96,6 +97,10 @@ class Members(Protocol):
 
     def transaction_checker(self, group: str) -> TransactionChecker | None:
         """What answers transaction checks of a producer group."""
+
+    @property
+    def replies(self) -> ReplyTable:
+        """The requests that wait for a reply."""
 
     def rebalance_soon(self) -> None:
         """Let every consumer take its share."""

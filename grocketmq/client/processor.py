@@ -9,6 +9,7 @@ RESET_CONSUMER_CLIENT_OFFSET (220), oneway   the consumer goes on at the offsets
 GET_CONSUMER_STATUS_FROM_CLIENT (221)        the consumer's offsets of a topic
 GET_CONSUMER_RUNNING_INFO (307)              the consumer's state
 CONSUME_MESSAGE_DIRECTLY (309)               one message is given to the listener
+PUSH_REPLY_MESSAGE_TO_CLIENT (326)           a reply is given to the request that waits for it
 ===========================================  ===========================================================================
 
 Source: Apache RocketMQ 5.3.3, module client, class ``ClientRemotingProcessor``.
@@ -34,6 +35,7 @@ from grocketmq.remoting.client import RemotingClient
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.message_codec import decode_message
+from grocketmq.wire.reply_command import read_reply
 
 __all__ = ["BrokerRequests"]
 
@@ -72,6 +74,7 @@ class BrokerRequests:
             (RequestCode.GET_CONSUMER_STATUS_FROM_CLIENT, self._status),
             (RequestCode.GET_CONSUMER_RUNNING_INFO, self._running_info),
             (RequestCode.CONSUME_MESSAGE_DIRECTLY, self._consume_directly),
+            (RequestCode.PUSH_REPLY_MESSAGE_TO_CLIENT, self._reply),
         ):
             remoting.register_processor(code, serve)
 
@@ -131,6 +134,19 @@ class BrokerRequests:
             header.consumer_group,
             lambda consumer: bodies.DIRECT_RESULT.encode(consumer.consume_directly(message)),
         )
+
+    def _reply(self, request: RemotingCommand, address: str) -> RemotingCommand:
+        try:
+            reply = read_reply(request)
+        except RemoteProtocolError as error:
+            log.warning("%s pushes a reply that cannot be read: %s", address, error)
+            return RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, f"reply cannot be read: {error}")
+        correlation_id = reply.properties.get(Property.CORRELATION_ID)
+        if not self._members.replies.arrived(correlation_id, reply):
+            log.warning(
+                "a reply from %s came too late, or twice; its request %s does not wait", reply.born_host, correlation_id
+            )
+        return RemotingCommand.response_to(request, ResponseCode.SUCCESS)
 
     def _ask(self, request: RemotingCommand, group: str, answer: Callable[[ConsumerMember], bytes]) -> RemotingCommand:
         consumer = self._members.consumer(group)

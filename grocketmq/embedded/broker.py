@@ -1,6 +1,25 @@
 """One broker: its parts and its life.
 
-================  ==============================================="""
+================  ======================================================
+part              what it serves
+================  ======================================================
+``topics``        creating and deleting topics
+``clients``       heartbeats, groups, who is there
+``offsets``       offsets of groups, questions about queues
+``locks``         queue locks
+``sends``         sends, batches, messages sent back
+``pulls``         pulls, at once or when messages come
+``pops``          pops, the same
+``recalls``       taking timer messages back
+``transactions``  ends of transactions; asks producers for them
+``replies``       replies, pushed to who waits for them
+``queries``       messages by their place, id or key
+``admin``         what operators ask
+``relay``         what operators ask of clients
+``acks``          acknowledgements of what was popped
+``shares``        sharing out queues, and whether a group pulls or pops
+================  ======================================================
+"""
 
 from __future__ import annotations
 
@@ -31,6 +50,7 @@ from grocketmq.embedded.pull import Pulls
 from grocketmq.embedded.query import Queries
 from grocketmq.embedded.recall import Recalls
 from grocketmq.embedded.relay import Relay
+from grocketmq.embedded.replies import Replies
 from grocketmq.embedded.send import Sends
 from grocketmq.embedded.slave import Slave
 from grocketmq.embedded.store import MessageStore
@@ -162,13 +182,7 @@ class Broker:
             self._clock,
         )
         self.sends = Sends(
-            self.name,
-            config.cluster,
-            self.store,
-            intake,
-            self.topics,
-            self.clients,
-            self.locks,
+            *(self.name, config.cluster, self.store, intake, self.topics, self.clients, self.locks),
             unique_ids,
             self.transactions,
         )
@@ -189,6 +203,7 @@ class Broker:
             self.shares,
             self.recalls,
             self.transactions,
+            Replies(self.store, intake, self.clients, self.sends.topic_of, self._tasks, self._clock.now_ms),
             Queries(self.store),
             AdminRequests(self.name, self.store, self.topics, self.clients, self.offsets, self._clock),
             Relay(self.name, self.store, self.topics, self.clients, self._tasks),

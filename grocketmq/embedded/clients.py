@@ -85,6 +85,8 @@ class ClientTable:
 
     def __init__(self, topics: TopicTable, clock: Clock, expiry: float, *, property_filter: bool = True) -> None:
         self.producers: dict[str, dict[Channel, Member]] = {}
+        #: By client id, where a reply to a producer goes; as at a real broker it gets lost when any group of the client leaves.
+        self.client_channels: dict[str, Channel] = {}
         self.consumers: dict[str, ConsumerGroup] = {}
         self.group_configs: Table[str, SubscriptionGroupConfig] = Table()
         self.expiry = expiry
@@ -124,7 +126,7 @@ class ClientTable:
     def closed(self, channel: Channel) -> None:
         """A connection has ended, so its client has left all groups; never blocks."""
         for members in self.producers.values():
-            members.pop(channel, None)
+            self._forget(members.pop(channel, None), channel)
         for group in list(self.consumers.values()):
             self._leave(group, channel)
 
@@ -139,6 +141,7 @@ class ClientTable:
     def forget_all(self) -> None:
         """Nobody is connected any more."""
         self.producers.clear()
+        self.client_channels.clear()
         self.consumers.clear()
 
     # -- requests ------------------------------------------------------------------------------------------------------------
@@ -151,9 +154,16 @@ class ClientTable:
         for data in heartbeat.consumers:
             changed |= self._join(data, heartbeat, member, channel)
         for producer in heartbeat.producers:
-            self.producers.setdefault(producer.group_name, {})[channel] = member
+            members = self.producers.setdefault(producer.group_name, {})
+            if channel not in members:
+                self.client_channels[member.client_id] = channel
+            members[channel] = member
         sub_change = changed if heartbeat.heartbeat_fingerprint else True
         return success(request, headers.HeartbeatResponseHeader(support_heart_beat_v2=True, sub_change=sub_change))
+
+    def _forget(self, member: Member | None, channel: Channel) -> None:
+        if member is not None and self.client_channels.get(member.client_id) is channel:
+            del self.client_channels[member.client_id]
 
     def _join(self, data: ConsumerData, heartbeat: HeartbeatData, member: Member, channel: Channel) -> bool:
         """Take a member in, or note that it lives.
@@ -198,7 +208,7 @@ class ClientTable:
     def _unregister(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         header = headers.UnregisterClientRequestHeader.parse(request.ext_fields)
         if header.producer_group is not None:
-            self.producers.get(header.producer_group, {}).pop(channel, None)
+            self._forget(self.producers.get(header.producer_group, {}).pop(channel, None), channel)
         if header.consumer_group is not None:
             group = self.consumers.get(header.consumer_group)
             if group is not None:

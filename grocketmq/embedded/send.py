@@ -139,7 +139,7 @@ class Sends:
         if request.body is None:
             raise Refused(ResponseCode.SYSTEM_ERROR, "the message has no body")
         try:
-            config = self._topic(header)
+            config = self.topic_of(header)
             if len(request.body) > MAX_MESSAGE_BYTES:
                 raise Refused(ResponseCode.MESSAGE_ILLEGAL, ILLEGAL)
             if header.batch:
@@ -149,8 +149,11 @@ class Sends:
             refused.ext_fields = {"MSG_REGION": REGION, "TRACE_ON": "true"}
             raise
 
-    def _topic(self, header: _Header) -> TopicConfig:
-        """The topic of a send, created where that is allowed."""
+    def topic_of(self, header: _Header) -> TopicConfig:
+        """The topic of a send, created where that is allowed; never blocks.
+
+        :raises Refused: where it is not, or for a queue that the topic does not have.
+        """
         topic = header.topic
         config = self._topics.get(topic)
         if config is None or topic in NO_SEND_TOPICS:

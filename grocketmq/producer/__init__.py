@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grocketmq.producer.config import AutoBatch, Backpressure, ProducerConfig
 from grocketmq.producer.producer import Producer
+from grocketmq.producer.requests import create_reply
 from grocketmq.producer.selector import (
     select_queue_by_hash,
     select_queue_by_java_hash,
@@ -18,6 +19,7 @@ __all__ = [
     "Producer",
     "ProducerConfig",
     "TransactionProducer",
+    "create_reply",
     "select_queue_by_hash",
     "select_queue_by_java_hash",
     "select_queue_by_random",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import monotonic
 
+import gevent
+
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import TIMER_VERSION
-from grocketmq.errors import BrokerError, GRocketMQError, MessageError, RouteNotFoundError
+from grocketmq.errors import BrokerError, GRocketMQError, MessageError, RemotingError, RouteNotFoundError
 from grocketmq.model.recall_handle import decode_recall_handle
-from grocketmq.model.route import MessageQueue, Permission
+from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
 from grocketmq.model.validators import check_not_system_topic, check_topic
 from grocketmq.model.version import version_name
 from grocketmq.producer.faults import DETECT_TIMEOUT, FaultTable
-from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.trace import TracedClient
 
 __all__ = ["BrokerCalls"]
@@ -31,14 +33,16 @@ class BrokerCalls(TracedClient):
         super().__init__(group, config)
         self._topics: set[str] = set()
         self._earlier_topics: set[str] = set()
+        #: Topics whose routes it needs as long as it lives.
+        self._lasting_topics: set[str] = set()
         self._next_turn = monotonic() + KEEP_TOPICS
 
     def topics(self) -> Iterable[str]:
-        """The topics it has sent to within the last hour or two, whose routes its instance keeps fresh."""
+        """The topics whose routes its instance keeps fresh, such as those it has sent to within the last hour or two."""
         if monotonic() >= self._next_turn:
             self._next_turn = monotonic() + KEEP_TOPICS
             self._earlier_topics, self._topics = self._topics, set()
-        return self._earlier_topics | self._topics
+        return self._earlier_topics | self._topics | self._lasting_topics
 
     def create_topic(
         self,
@@ -136,3 +140,15 @@ class BrokerCalls(TracedClient):
                 f"broker {queue.broker_name} is of release {release}, which ignores delay and deliver_at and would deliver the "
                 "message at once; use delay_level, or brokers of release 5.0 or later"
             )
+
+    def _find_queues(self, topic: str, default_queues: int, deadline: Deadline) -> TopicPublishInfo:
+        backoff: Backoff | None = None
+        while True:
+            try:
+                return self._instance.publish_info(topic, default_queues, deadline)
+            except RemotingError:  # no name server answers: there may be one again before the time is up
+                backoff = backoff or Backoff(first=0.05, cap=0.5)
+                pause = backoff.next()
+                if pause >= deadline.remaining():
+                    raise
+                gevent.sleep(pause)

@@ -21,7 +21,7 @@ from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_batch
 from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
 
-__all__ = ["NOT_IN_BATCHES", "Outgoing", "OutgoingMaker"]
+__all__ = ["NOT_IN_BATCHES", "REPLY", "Outgoing", "OutgoingMaker"]
 
 #: Bodies from here on are compressed in the hub's thread pool; below, the hand-over costs more than it saves.
 _COMPRESS_IN_POOL_BYTES = 256 * 1024
@@ -31,9 +31,11 @@ _MAX_TEMPLATES = 4096
 _SEND = RequestCode.SEND_MESSAGE_V2
 
 #: Properties of messages that take another way than most.
-_UNCOMMON = TIMER_PROPERTIES
+_UNCOMMON = TIMER_PROPERTIES | {Property.MESSAGE_TYPE}
+#: The type of messages that are replies.
+REPLY = "reply"
 #: What a broker cannot do, or would not, with messages that are stored together.
-NOT_IN_BATCHES = DELAY_PROPERTIES | {Property.TRANSACTION_PREPARED}
+NOT_IN_BATCHES = DELAY_PROPERTIES | {Property.TRANSACTION_PREPARED, Property.MESSAGE_TYPE}
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class OutgoingMaker:
         outgoing = Outgoing(message, msg_id, body, sys_flag, _property_text(message.topic, properties), _SEND)
         if not _UNCOMMON.isdisjoint(properties):
             outgoing.timed = not TIMER_PROPERTIES.isdisjoint(properties)
+            if properties.get(Property.MESSAGE_TYPE) == REPLY:
+                outgoing.code = RequestCode.SEND_REPLY_MESSAGE_V2
         return outgoing
 
     def message_with(self, message: Message, properties: Mapping[str, str], without: Collection[str] = frozenset()) -> Outgoing:
@@ -114,7 +118,7 @@ class OutgoingMaker:
         for message in messages:
             check_message(message, self._config.max_message_size)
             if not NOT_IN_BATCHES.isdisjoint(message.properties):
-                raise MessageError(f"a batch of topic {message.topic} holds a delayed or transactional message")
+                raise MessageError(f"a batch of topic {message.topic} holds a delayed or transactional message, or a reply")
         check_batch(messages)
         ids = ",".join([self._give_id(message.properties) for message in messages])
         try:

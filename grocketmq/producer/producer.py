@@ -24,7 +24,6 @@ from grocketmq.client.config import split_options
 from grocketmq.errors import (
     BrokerError,
     ClientStateError,
-    ConfigError,
     GRocketMQError,
     MessageError,
     NoPermissionError,
@@ -35,7 +34,7 @@ from grocketmq.errors import (
     SendError,
 )
 from grocketmq.hooks import Hooks, SendCall, SendMode
-from grocketmq.model.message import Message
+from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicPublishInfo
 from grocketmq.producer.accumulator import Accumulator
@@ -45,7 +44,8 @@ from grocketmq.producer.faults import DETECT_ROUND, FaultTable
 from grocketmq.producer.oneway import OnewayPacer
 from grocketmq.producer.outgoing import Outgoing, OutgoingMaker
 from grocketmq.producer.picker import QueuePicker
-from grocketmq.producer.selector import QueueSelector, select_queue_by_hash
+from grocketmq.producer.requests import Requests
+from grocketmq.producer.selector import QueueSelector, choose_queue, select_queue_by_hash
 from grocketmq.producer.window import SendWindow
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.lifecycle import ServiceState
@@ -106,6 +106,7 @@ class Producer(BrokerCalls):
         self._known = instance.routes.publish
         if self._picker.faults is not None and self.settings.fault_detector:
             self._tasks.periodic("probe brokers", DETECT_ROUND, partial(self._probe_brokers, self._picker.faults), DETECT_ROUND)
+        self._requests = Requests(instance, self._publish_info, self._lasting_topics.add)
         instance.register_producer(self)
 
     def _shutdown(self, timeout: float) -> None:
@@ -118,6 +119,7 @@ class Producer(BrokerCalls):
         self._tasks.join(deadline.remaining())
         self._tasks.kill()
         if self._joined:
+            self._requests.close()
             self._oneway.close()
             self._stop_trace(deadline)
             self._instance.unregister_producer(self)
@@ -168,11 +170,15 @@ class Producer(BrokerCalls):
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
             if self._send_hooks is not None:
-                call = self._send_hooks.begin_send(self.group, [msg], SendMode.SYNC)
-                return call.run(lambda: self._deliver(self._maker.message(msg), queue, selector, arg, deadline))
+                return self._hooked(msg, lambda: self._deliver(self._maker.message(msg), queue, selector, arg, deadline))
             return self._deliver(self._maker.message(msg), queue, selector, arg, deadline)
         finally:
             self._leave()
+
+    def _hooked(self, msg: Message, deliver: Callable[[], SendResult]) -> SendResult:
+        if self._send_hooks is None:
+            return deliver()
+        return self._send_hooks.begin_send(self.group, [msg], SendMode.SYNC).run(deliver)
 
     def send_orderly(self, msg: Message, sharding_key: str) -> SendResult:
         """Send to the queue of a key, so that messages of one key keep their order while the topic's queues stay as they are.
@@ -186,6 +192,43 @@ class Producer(BrokerCalls):
             raise MessageError("send_orderly needs a sharding_key with something in it")
         msg.sharding_key = sharding_key
         return self.send(msg, selector=select_queue_by_hash, arg=sharding_key)
+
+    def request(
+        self,
+        msg: Message,
+        timeout: float | None = None,
+        *,
+        queue: MessageQueue | None = None,
+        selector: QueueSelector | None = None,
+        arg: object = None,
+    ) -> MessageExt:
+        """Send a message and wait until a consumer has replied to it.
+
+        Blocks at most ``timeout`` seconds, for the send and the reply together.  A reply that comes later is dropped.  The
+        request is stored and consumed as any message: without a reply it may have been handled all the same, and maybe more
+        than once.
+
+        :param msg: the message.
+        :param timeout: seconds; None for ``send_timeout``.
+        :param queue: as in :meth:`send`.
+        :param selector: as in :meth:`send`.
+        :param arg: as in :meth:`send`.
+        :returns: what the consumer sent with :func:`~grocketmq.producer.requests.create_reply`; the first, should there be
+            several.
+        :raises RequestReplyTimeout: no reply in time.
+        :raises SendError: the request could not be sent; and the other errors of :meth:`send`.
+        :raises ClientStateError: the producer was shut down before the reply came.
+        """
+        self._enter()
+        try:
+            return self._requests.ask(
+                lambda properties: self._maker.message_with(msg, properties),
+                lambda outgoing, deadline: self._hooked(msg, lambda: self._deliver(outgoing, queue, selector, arg, deadline)),
+                msg,
+                Deadline(self.settings.send_timeout if timeout is None else timeout),
+            )
+        finally:
+            self._leave()
 
     def send_batch(
         self, msgs: Iterable[Message], *, queue: MessageQueue | None = None, timeout: float | None = None
@@ -310,7 +353,7 @@ class Producer(BrokerCalls):
             info = self._publish_info(outgoing.message.topic, deadline)
             chosen = None
             if queue is not None or selector is not None:
-                chosen = self._choose(outgoing, info, queue, selector, arg)
+                chosen = choose_queue(outgoing.message, info, queue, selector, arg)
             if chosen is None:
                 chosen = self._picker.pick(info)
             if outgoing.timed:
@@ -348,39 +391,8 @@ class Producer(BrokerCalls):
         info = self._known.get(topic)
         if info is None or not info.queues or topic not in self._topics:
             self._topics.add(topic)
-            info = self._find_queues(topic, deadline)
+            info = self._find_queues(topic, self.settings.default_topic_queues, deadline)
         return info
-
-    def _find_queues(self, topic: str, deadline: Deadline) -> TopicPublishInfo:
-        backoff: Backoff | None = None
-        while True:
-            try:
-                return self._instance.publish_info(topic, self.settings.default_topic_queues, deadline)
-            except RemotingError:  # no name server answers: there may be one again before the time is up
-                backoff = backoff or Backoff(first=0.05, cap=0.5)
-                pause = backoff.next()
-                if pause >= deadline.remaining():
-                    raise
-                gevent.sleep(pause)
-
-    def _choose(
-        self,
-        outgoing: Outgoing,
-        info: TopicPublishInfo,
-        queue: MessageQueue | None,
-        selector: QueueSelector | None,
-        arg: object,
-    ) -> MessageQueue | None:
-        """The queue the caller wants; None when any will do."""
-        if selector is None:
-            chosen = queue
-        elif queue is not None:
-            raise ConfigError("give queue or selector, not both")
-        else:
-            chosen = selector(info.queues, outgoing.message, arg)
-        if chosen is not None and chosen.topic != info.topic:
-            raise MessageError(f"the message of topic {info.topic} cannot go to a queue of topic {chosen.topic}")
-        return chosen
 
     def _deliver(
         self,
@@ -396,7 +408,7 @@ class Producer(BrokerCalls):
         info = self._publish_info(outgoing.message.topic, deadline)
         wanted = None
         if queue is not None or selector is not None:
-            wanted = self._choose(outgoing, info, queue, selector, arg)
+            wanted = choose_queue(outgoing.message, info, queue, selector, arg)
         if self._accumulator is not None and self._accumulator.takes(outgoing):
             return self._accumulator.send(outgoing, wanted, deadline, only_unanswered)
         attempts: list[SendAttempt] = []

@@ -8,11 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from grocketmq.errors import ConfigError, MessageError
 from grocketmq.hashing import java_hash_index, java_long_hash, java_string_hash, sharding_hash
 from grocketmq.model.message import Message
-from grocketmq.model.route import MessageQueue
+from grocketmq.model.route import MessageQueue, TopicPublishInfo
 
-__all__ = ["QueueSelector", "select_queue_by_hash", "select_queue_by_java_hash", "select_queue_by_random"]
+__all__ = ["QueueSelector", "choose_queue", "select_queue_by_hash", "select_queue_by_java_hash", "select_queue_by_random"]
 
 QueueSelector = Callable[[Sequence[MessageQueue], Message, object], MessageQueue]
 
@@ -48,3 +49,28 @@ def select_queue_by_random(queues: Sequence[MessageQueue], msg: Message, arg: ob
     :param arg: not looked at.
     """
     return random.choice(queues)
+
+
+def choose_queue(
+    msg: Message, info: TopicPublishInfo, queue: MessageQueue | None, selector: QueueSelector | None, arg: object
+) -> MessageQueue | None:
+    """The queue that the sender of a message wants; blocks only if the selector does.
+
+    :param msg: the message.
+    :param info: its topic's queues.
+    :param queue: the one that was named.
+    :param selector: what chooses one.
+    :param arg: handed to the selector.
+    :returns: None when any will do.
+    :raises ConfigError: when both were given.
+    :raises MessageError: for a queue of another topic.
+    """
+    if selector is None:
+        chosen = queue
+    elif queue is not None:
+        raise ConfigError("give queue or selector, not both")
+    else:
+        chosen = selector(info.queues, msg, arg)
+    if chosen is not None and chosen.topic != info.topic:
+        raise MessageError(f"the message of topic {info.topic} cannot go to a queue of topic {chosen.topic}")
+    return chosen

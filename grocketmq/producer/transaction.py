@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import ceil
 from typing import Any
 
@@ -96,7 +96,6 @@ class TransactionProducer(Producer):
         check_pool_size: int = 16,
         **options: Any,
     ) -> None:
-        super().__init__(group, **options)
         for name, function in (("execute", execute), ("check", check)):
             if not callable(function):
                 raise ConfigError(f"{name} is {function!r:.80}, which cannot be called")
@@ -104,15 +103,18 @@ class TransactionProducer(Producer):
             raise ConfigError(f"check_pool_size is {check_pool_size!r}; it must be a whole number within 1..{_MAX_POOL_SIZE}")
         self._execute = execute
         self._check = check
-        self._checks = CheckPool(self._tasks, check_pool_size)
+        self._check_pool_size = check_pool_size
+        super().__init__(group, **options)
+        # Every broker has this topic.  So all of them hear from this member, and can ask it for what others have begun.
+        self._lasting_topics.add(TRANS_HALF_TOPIC)
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._checks = CheckPool(self._tasks, self._check_pool_size)
         #: The ends still to be told of the local transactions under way, by transaction id.
         self._executing: dict[str, EndTransactionRequestHeader] = {}
         #: Ids of the last transactions whose end a broker has confirmed.
         self._ended: OrderedDict[str, None] = OrderedDict()
-
-    def topics(self) -> Iterable[str]:
-        """Those it has sent to, and the one of half messages, which every broker has: so all of them know whom to ask."""
-        return [*super().topics(), TRANS_HALF_TOPIC]
 
     def _start(self) -> None:
         super()._start()

@@ -213,6 +213,11 @@ class RemotingClient:
         if self._hooks:
             self._after(address, request, None)
 
+    def connection(self, address: str) -> object | None:
+        """What stands for the present connection to a peer, another object for the next one; None without one."""
+        peer = self._peers.get(address)
+        return None if peer is None else peer.connection
+
     def addresses(self) -> list[str]:
         """The peers with an open connection."""
         return [address for address, peer in self._peers.items() if _is_open(peer.connection)]

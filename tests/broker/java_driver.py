@@ -238,6 +238,20 @@ class JavaDriver:
         )
         return [JavaSendResult(**result) for result in results if result is not None]
 
+    def request(
+        self, topic: str, body: bytes, *, timeout: float = 30.0, group: str = "java_driver_producer", **options: Any
+    ) -> JavaMessage:
+        """Send a request and wait for its reply.
+
+        :param timeout: seconds Java waits.
+        :param options: ``compress_over`` and the like, as of :meth:`send`.
+        """
+        encoded = b64encode(body).decode()
+        message = self.call(
+            "request", timeout + 30.0, topic=topic, body=encoded, timeout_ms=round(timeout * 1000), group=group, **options
+        )
+        return JavaMessage(**{**message, "body": b64decode(message["body"])})
+
     def consume(
         self,
         group: str,
@@ -258,6 +272,7 @@ class JavaDriver:
         pause: float = 0.0,
         namespace: str | None = None,
         namespace_v2: str | None = None,
+        reply: bytes | None = None,
     ) -> JavaConsumer:
         """Start a push consumer, a client instance of its own; it collects all it gets.
 
@@ -269,6 +284,7 @@ class JavaDriver:
         :param pause: seconds the listener takes per call.
         :param namespace: as :meth:`send`.
         :param namespace_v2: as :meth:`send`.
+        :param reply: reply to each message, this and then its own body; such messages are not collected.
         """
         handle = f"consumer-{next(self._ids)}"
         consumer = self._consumers[handle] = JavaConsumer(self, handle)
@@ -295,6 +311,7 @@ class JavaDriver:
             pause_ms=round(pause * 1000),
             namespace=namespace,
             namespace_v2=namespace_v2,
+            reply=reply if reply is None else b64encode(reply).decode(),
         )
         return consumer
 

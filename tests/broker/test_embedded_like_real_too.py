@@ -1,4 +1,4 @@
-"""As test_embedded_like_real.py, for what brokers do only when they are told to, or soon: transactions and recalls."""
+"""As test_embedded_like_real.py, for what brokers do only when they are told to, or soon: transactions, recalls and replies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from grocketmq.codes import RequestCode
+from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.model.message_id import decode_offset_msg_id
+from grocketmq.model.properties import decode_properties
 from grocketmq.model.recall_handle import decode_recall_handle, encode_recall_handle
 from grocketmq.wire import headers
 from grocketmq.wire.command import RemotingCommand
@@ -23,6 +24,7 @@ from .test_embedded_like_real import Script
 
 #: What differs each time, or with what was sent before: ids, and places in queues and logs.
 PLACES = {"queueOffset", "tranStateTableOffset", "commitLogOffset", "offsetMsgId"}
+PUSHED = {"bornHost", "storeHost", "storeTimestamp", "bornTimestamp"}
 
 
 def half(script: Script, what: str, **properties: str) -> headers.EndTransactionRequestHeader:
@@ -114,7 +116,40 @@ def recalls(script: Script) -> None:
     recall("unknown topic", handle, script.topic + "_unknown")
 
 
-@pytest.mark.parametrize("run", [ends, checks, recalls])
+def replies(script: Script) -> None:
+    """The client replies to itself, over one connection."""
+    pushed: list[RemotingCommand] = []
+
+    def note(request: RemotingCommand, address: str) -> RemotingCommand:
+        pushed.append(request)
+        refuse = (request.body or b"") == b"refuse"
+        return RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR if refuse else ResponseCode.SUCCESS)
+
+    script.raw.remoting.register_processor(RequestCode.PUSH_REPLY_MESSAGE_TO_CLIENT, note)
+    script.raw.heartbeat(f"client {script.topic}", group=script.group)
+    topic = "DefaultCluster_REPLY_TOPIC"
+    known = {"MSG_TYPE": "reply", "CORRELATION_ID": "1", "REPLY_TO_CLIENT": f"client {script.topic}", "TTL": "3000"}
+
+    def reply(what: str, body: bytes = b"reply", topic: str = topic, queue_id: int = 0, **properties: str) -> None:
+        header = send_header(topic, queue_id, **properties)
+        header.sys_flag, header.flag = 0x301, 7
+        answer = script.raw.call(header, body, code=RequestCode.SEND_REPLY_MESSAGE_V2)
+        script.note(what, answer, remark=answer.code != ResponseCode.INVALID_PARAMETER)
+
+    reply("reply", **known)
+    reply("refused", b"refuse", **known)
+    reply("to somebody unknown", **{**known, "REPLY_TO_CLIENT": "nobody"})
+    reply("to nobody", CORRELATION_ID="1")
+    reply("bad topic", topic="bad topic!", **known)
+    reply("no such queue", queue_id=99, **known)
+    for request in pushed:
+        fields = {name: "..." if name in PUSHED else value for name, value in (request.ext_fields or {}).items()}
+        properties = decode_properties(fields.pop("properties") or "")
+        assert properties.pop("PUSH_REPLY_TIME").isdecimal()
+        script.answers.append(("pushed", (request.is_oneway, fields, properties, request.body)))
+
+
+@pytest.mark.parametrize("run", [ends, checks, recalls, replies])
 def test_answers_are_alike(run: Callable[[Script], None], small_cluster: RealCluster, topic_name: str, group_name: str) -> None:
     small_cluster.create_topic(topic_name)
     settings = {"transaction_timeout": 2.0, "transaction_check_interval": 1.0, "recall_messages": True}

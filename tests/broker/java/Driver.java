@@ -3,6 +3,7 @@ import com.alibaba.fastjson.JSONArray;
 import com.alibaba.fastjson.JSONObject;
 import com.alibaba.fastjson.serializer.SerializerFeature;
 import java.io.BufferedReader;
+import java.io.ByteArrayOutputStream;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.lang.reflect.Method;
@@ -30,6 +31,7 @@ import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueConsist
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.selector.SelectMessageQueueByHash;
+import org.apache.rocketmq.client.utils.MessageUtil;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageClientExt;
@@ -61,6 +63,7 @@ public class Driver {
         commands.put("send", this::send);
         commands.put("consume", this::consume);
         commands.put("poll", this::poll);
+        commands.put("request", this::request);
         commands.put("stop", this::stop);
         commands.put("assigned", this::assigned);
     }
@@ -136,6 +139,12 @@ public class Driver {
             return result(producer.send(message, new SelectMessageQueueByHash(), arguments.getString("hash_key")));
         }
         return result(producer.send(message));
+    }
+
+    private Object request(JSONObject arguments) throws Exception {
+        Message message = message(arguments, arguments.getString("body"));
+        Message reply = producer(arguments).request(message, arguments.getLongValue("timeout_ms"));
+        return describe((MessageExt) reply);
     }
 
     private Message message(JSONObject arguments, String body) {
@@ -272,7 +281,15 @@ public class Driver {
         return handle;
     }
 
-    private void register(DefaultMQPushConsumer consumer, String handle, JSONObject arguments) {
+    private void register(DefaultMQPushConsumer consumer, String handle, JSONObject arguments) throws Exception {
+        if (arguments.containsKey("reply")) {
+            byte[] answer = Base64.getDecoder().decode(arguments.getString("reply"));
+            DefaultMQProducer producer = producer(arguments);
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) ->
+                reply(producer, messages, answer)
+                    ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER);
+            return;
+        }
         int failures = arguments.getIntValue("fail_times");
         long pause = arguments.getLongValue("pause_ms");
         if (arguments.getBooleanValue("orderly")) {
@@ -283,6 +300,22 @@ public class Driver {
             consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) ->
                 take(handle, messages, failures, pause)
                     ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER);
+        }
+    }
+
+    /** Replies to each message with this answer, and the message behind it. */
+    private static boolean reply(DefaultMQProducer producer, List<MessageExt> messages, byte[] answer) {
+        try {
+            for (MessageExt message : messages) {
+                ByteArrayOutputStream body = new ByteArrayOutputStream();
+                body.write(answer);
+                body.write(message.getBody());
+                producer.send(MessageUtil.createReplyMessage(message, body.toByteArray()));
+            }
+            return true;
+        } catch (Exception error) {
+            error.printStackTrace();
+            return false;
         }
     }
 
