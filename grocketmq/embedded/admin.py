@@ -88,6 +88,7 @@ class AdminRequests:
             RequestCode.QUERY_TOPIC_CONSUME_BY_WHO: self._consumed_by,
             RequestCode.QUERY_TOPICS_BY_CONSUMER: self._topics_of_group,
             RequestCode.QUERY_SUBSCRIPTION_BY_CONSUMER: self._subscription_of_group,
+            RequestCode.CLONE_GROUP_OFFSET: self._clone_offsets,
         }
 
     # -- the broker ----------------------------------------------------------------------------------------------------------
@@ -223,6 +224,17 @@ class AdminRequests:
         for place, offset in table.items():
             self._offsets.reset(header.group, place, offset)
         return success(request, body=bodies.RESET_OFFSET.encode(table, object_keys=True))
+
+    def _clone_offsets(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
+        """Have one group stand where another does."""
+        fields = request.ext_fields or {}
+        source, target, only = fields.get("srcGroup"), fields.get("destGroup"), fields.get("topic")
+        if not source or not target:
+            raise Refused(ResponseCode.SYSTEM_ERROR, "the fields srcGroup and destGroup are wanted")
+        for (group, topic, queue_id), offset in list(self._offsets.offsets.items()):
+            if group == source and (not only or topic == only):
+                self._offsets.offsets[target, topic, queue_id] = offset
+        return success(request)
 
     def _queue(self, topic: str, queue_id: int) -> MessageQueue:
         return MessageQueue(topic, self._broker_name, queue_id)

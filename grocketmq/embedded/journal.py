@@ -106,19 +106,28 @@ class Journal:
     def _connect(self) -> sqlite3.Connection:
         import sqlite3
 
+        connection = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, check_same_thread=False, isolation_level=None)
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = OFF")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
-                raise ConfigError(f"{self.path} has layout {version}, which this release does not know")
-            connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-        except (sqlite3.Error, OSError) as error:
+            self._prepare(connection)
+        except (sqlite3.Error, OSError, ConfigError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, ConfigError):
+                raise
             raise ConfigError(f"{self.path} cannot be used for data: {error}") from error
         return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Take the file for this process alone, and have the tables in it."""
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise ConfigError(f"{self.path} has layout {version}, which this release does not know")
+        connection.executescript(f"BEGIN EXCLUSIVE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
 
     def messages(self) -> Iterator[LoggedMessage]:
         """The messages, in their order; blocks this greenlet only."""

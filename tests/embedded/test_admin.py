@@ -13,6 +13,7 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import subscription
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.bodies import ConsumeType, OffsetWrapper
+from grocketmq.wire.command import RemotingCommand
 from tests.embedded.raw import GROUP, TOPIC, RawClient, names
 from tests.embedded.test_journal import update
 from tests.helpers import wait_for
@@ -78,6 +79,17 @@ def test_a_group_is_moved(raw: RawClient) -> None:
     assert reset(raw, queue_id=0, offset=4)[1] == {QUEUE: 4}
     assert reset(raw, queue_id=0, offset=9)[0] == "SYSTEM_ERROR"
     assert reset(raw, queue_id=0, timestamp=-1)[1] == {QUEUE: 5}
+
+
+def test_offsets_are_cloned(raw: RawClient, cluster: EmbeddedCluster) -> None:
+    raw.send()
+    raw.heartbeat()
+    update(raw, 1)
+    clone = RemotingCommand(RequestCode.CLONE_GROUP_OFFSET, ext_fields={"srcGroup": GROUP, "destGroup": "twin"})
+    assert names(raw.remoting.invoke(raw.broker, clone, 3.0)) == "SUCCESS"
+    assert cluster.brokers["broker-a"].offsets.offsets["twin", TOPIC, 0] == 1
+    bad = RemotingCommand(RequestCode.CLONE_GROUP_OFFSET, ext_fields={"srcGroup": GROUP})
+    assert names(raw.remoting.invoke(raw.broker, bad, 3.0)) == "SYSTEM_ERROR"
 
 
 def test_settings_and_figures(raw: RawClient, cluster: EmbeddedCluster) -> None:
