@@ -12,6 +12,7 @@ import click
 from grocketmq import GRocketMQError, __version__
 from grocketmq.cli.demo import DemoRun
 from grocketmq.cli.display import show_counts, show_progress, show_report
+from grocketmq.cli.doctor import examine
 from grocketmq.cli.serve import serve_until_told
 from grocketmq.client.config import NAMESRV_VARIABLES
 from grocketmq.embedded import EmbeddedCluster
@@ -80,6 +81,25 @@ def serve(brokers: int, namesrv_port: int, host: str, data: Path | None) -> None
         click.echo("stopped")
     except (GRocketMQError, OSError) as error:
         sys.exit(f"grocketmq: {error}")
+
+
+@grocketmq.command()
+@click.argument("namesrv", envvar=list(NAMESRV_VARIABLES))
+def doctor(namesrv: str) -> None:
+    """Check this process, the name servers and the brokers as clients see them, and say what to do.
+
+    NAMESRV is host:port;host:port, by default GROCKETMQ_NAMESRV or NAMESRV_ADDR.  The exit status is 1 if something fails.
+    """
+    failed = False
+    try:
+        for finding in examine(namesrv):
+            click.echo(f"{finding.level:4}  {finding.what}")
+            if finding.advice:
+                click.echo(f"      -> {finding.advice}")
+            failed |= finding.level == "FAIL"
+    except GRocketMQError as error:
+        sys.exit(f"grocketmq: {error}")
+    sys.exit(1 if failed else 0)
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from gevent.monkey import saved
 
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
@@ -86,6 +88,33 @@ class BaseClient(Lifecycle):
         if self._WORKS_UNASKED and self._state is ServiceState.FORKED and self.restarts_after_fork:
             # It runs when this child's event loop does: not in a child that only executes another program.
             TaskGroup(repr(self)).spawn("restart after a fork", self.start)
+
+    def debug_dump(self) -> dict[str, Any]:
+        """Its inner state, for a log or a bug report; never blocks.  What it holds may change with every release.
+
+        :returns: what ``json.dumps`` takes: the process (id, patched modules, lateness of its event loop in seconds), the
+            shared instance (greenlets by role, failures of its loops, connections with calls in flight), and the client's own
+            greenlets, failures and queues.
+        """
+        instance = self._shared
+        told: dict[str, Any] = {
+            "client": repr(self),
+            "client_id": self.client_id,
+            "process": {"pid": os.getpid(), "patched": sorted(saved)},
+        }
+        if instance is not None:
+            told["process"]["hub_lag"] = {"last": instance.lag.last, "worst": instance.lag.worst}
+            told["instance"] = {
+                **instance.tasks.report(),
+                "connections": instance.remoting.report(),
+                "members": instance.members(),
+            }
+        return {**told, **self._debug()}
+
+    def _debug(self) -> dict[str, Any]:
+        """What a subclass adds to :meth:`debug_dump`."""
+        tasks: TaskGroup | None = getattr(self, "_tasks", None)
+        return {} if tasks is None else tasks.report()
 
     # -- for subclasses ------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ from grocketmq.remoting.client import RemotingClient
 from grocketmq.remoting.stream import local_ip
 from grocketmq.remoting.tls import tls_connector
 from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.lag import HubLag
 from grocketmq.runtime.tasks import PeriodicTask, TaskGroup
 from grocketmq.runtime.turns import in_turns
 
@@ -90,6 +91,7 @@ class ClientInstance:
             self.namespace = Namespace(config.namespace, config.namespace_v2)
             self.stable_id += f"@{config.namespace or config.namespace_v2}"
         self.tasks = TaskGroup(self.client_id)
+        self.lag = HubLag()
         self.remoting = RemotingClient(
             self.tasks,
             connect_timeout=config.connect_timeout,
@@ -139,6 +141,10 @@ class ClientInstance:
 
     def __repr__(self) -> str:
         return f"<ClientInstance {self.client_id} of {', '.join(self.config.namesrv_addresses)}>"
+
+    def members(self) -> list[str]:
+        """Who shares it, for :meth:`~grocketmq.client.base.BaseClient.debug_dump`."""
+        return [repr(one) for one in [*self._producers, *self._consumers.values()]]
 
     # -- members -------------------------------------------------------------------------------------------------------------
 
@@ -217,6 +223,7 @@ class ClientInstance:
     def shutdown(self, timeout: float = 1.0) -> None:
         """End all tasks and connections; blocks for about ``timeout`` seconds at most.  The last member calls it."""
         self.tasks.stop_periodic()
+        self.lag.close()
         self.remoting.close(timeout)
         self.tasks.join(timeout)
         self.tasks.kill()

@@ -120,6 +120,9 @@ class PushConsumerConfig(ConsumerConfig):
     suspend_queue_time: float = 1.0
     #: Delay level of messages that are sent back: 0 grows with each time, -1 goes to the dead letters at once.
     delay_level_when_next_consume: int = 0
+    #: Warn, with the stack, of a listener that keeps the event loop from turning for so many seconds; a thread of the
+    #: system's looks for it.  Default: nobody looks.
+    hub_hold_limit: float | None = None
     #: Seconds that ``shutdown`` waits for listeners, within its own timeout.
     await_termination: float = 10.0
     #: Whether each pull carries the subscription, for brokers that should not rely on the heartbeat's.
@@ -214,6 +217,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "consume_timeout": (0.01, _MAX_SECONDS),
     "delay_level_when_next_consume": (-1, 18),
     "await_termination": (0, _MAX_SECONDS),
+    "hub_hold_limit": (0.001, _MAX_SECONDS),
     "pop_invisible_time": (5, 300),
     "pop_batch_size": (1, 32),
     "auto_commit_interval": (0, _MAX_SECONDS),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from types import CodeType
 from typing import Any
 
 from grocketmq.errors import ConfigError
@@ -17,6 +19,7 @@ __all__ = [
     "Listener",
     "OrderlyContext",
     "adapt_listener",
+    "listener_code",
     "consumed_of",
     "orderly_outcome_of",
 ]
@@ -114,3 +117,17 @@ def orderly_outcome_of(answer: object) -> ConsumeOrderlyStatus:
     if isinstance(answer, ConsumeOrderlyStatus):
         return answer
     raise TypeError(f"an orderly listener returns None or a ConsumeOrderlyStatus, not {answer!r:.80}")
+
+
+def listener_code(listener: Listener) -> CodeType | None:
+    """The code by which a listener is known in a stack; None when it has none of its own.
+
+    :param listener: a function, a method, or an object with ``__call__``.
+    """
+    function = inspect.unwrap(listener)
+    if isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    code: CodeType | None = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code

@@ -18,7 +18,7 @@ from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.consumption import Consumption
 from grocketmq.consumer.hooked_listener import hooked_listener
 from grocketmq.consumer.introspection import client_properties, consume_directly, topic_status
-from grocketmq.consumer.listener import Listener, adapt_listener
+from grocketmq.consumer.listener import Listener, adapt_listener, listener_code
 from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.pop_consumption import PopConsumption
 from grocketmq.consumer.pull_consumption import PullConsumption
@@ -32,6 +32,7 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ALL, MessageModel, Sql
 from grocketmq.model.validators import check_topic
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.holding import HoldWatch
 from grocketmq.runtime.lifecycle import ServiceState
 from grocketmq.trace import TracedClient
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
@@ -84,6 +85,7 @@ class PushConsumer(TracedClient):
         self._tasks = self._new_tasks()
         self._stats = StatsRecorder()
         self._consumption: Consumption | None = None
+        self._hold_watch: HoldWatch | None = None
 
     # -- what to consume -----------------------------------------------------------------------------------------------------
 
@@ -172,6 +174,10 @@ class PushConsumer(TracedClient):
         """What it has done, at what rates, and what it has left to do; lets other greenlets run when it has many queues."""
         return self._stats.snapshot(monotonic(), self._consumption.held() if self._consumption is not None else {})
 
+    def _debug(self) -> dict[str, Any]:
+        held = {} if self._consumption is None else self._consumption.held()
+        return {**super()._debug(), "queues": {str(queue): repr(one) for queue, one in held.items()}}
+
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -186,6 +192,8 @@ class PushConsumer(TracedClient):
         self._start_hooks(instance)
         listener = hooked_listener(adapt_listener(self._listener), self.group, self._hooks, orderly=self._orderly)
         self._consumption = self._compose(listener)
+        if self.settings.hub_hold_limit is not None:
+            self._hold_watch = HoldWatch(self.settings.hub_hold_limit, listener_code(self._listener), self._report_hold)
         instance.register_consumer(self)
         instance.find_routes(self._subscriptions.topics())
         self._check.compile()
@@ -204,6 +212,16 @@ class PushConsumer(TracedClient):
         if self.settings.pop:
             return PopConsumption(member, listener)
         return PullConsumption(member, listener, orderly=self._orderly, started=self._started_at)
+
+    def _report_hold(self, seconds: float, stack: str) -> None:
+        log.warning(
+            "listener %r of %r held the event loop for %.3f s; heartbeats and answers had to wait.  Give such work to "
+            "gevent.get_hub().threadpool or to a process of its own.  It was caught here:\n%s",
+            getattr(self._listener, "__qualname__", self._listener),
+            self,
+            seconds,
+            stack,
+        )
 
     @property
     def _parts(self) -> Consumption:
@@ -224,6 +242,8 @@ class PushConsumer(TracedClient):
                 self._consumption.stop(deadline)
             self._stop_trace(deadline)
         finally:
+            if self._hold_watch is not None:
+                self._hold_watch.close()
             self._tasks.kill()
             self._instance.unregister_consumer(self)
             self._leave_instance()

@@ -92,6 +92,9 @@ class Producer(BrokerCalls):
         self._accumulator: Accumulator | None = None
         self._idle = Event()
 
+    def _debug(self) -> dict[str, Any]:
+        return {**super()._debug(), "sends_under_way": self._under_way, "async_sends_under_way": self._window.messages}
+
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:

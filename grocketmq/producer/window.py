@@ -49,3 +49,8 @@ class SendWindow:
         self._bytes -= size
         if not self._room.is_set():
             self._room.set()
+
+    @property
+    def messages(self) -> int:
+        """Messages under way."""
+        return self._messages

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import gevent
 from gevent.event import AsyncResult
@@ -221,6 +221,14 @@ class RemotingClient:
     def addresses(self) -> list[str]:
         """The peers with an open connection."""
         return [address for address, peer in self._peers.items() if _is_open(peer.connection)]
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """The connections by address: state, calls in flight, bytes that wait to be sent."""
+        return {
+            address: {"state": one.state.value, "in_flight": one.in_flight, "unsent_bytes": one.unsent_bytes}
+            for address, peer in self._peers.items()
+            if (one := peer.connection) is not None
+        }
 
     def in_flight(self) -> int:
         """Calls that wait for an answer, over all peers."""

@@ -7,9 +7,10 @@ that fails is started again after a pause.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import re
+from collections import Counter, deque
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import gevent
@@ -24,10 +25,14 @@ __all__ = ["PeriodicTask", "TaskGroup"]
 
 log = logging.getLogger(__name__)
 
+#: The words of a greenlet's name before a number, an address, a queue.
+_ROLE = re.compile(r"[a-z ]*(?![\w.:@-])|[a-z]+")
+
 #: A loop that ran so many seconds before it failed is started again after the shortest pause.
 HEALTHY = 60.0
 #: Seconds that tasks get to end after they were told to.
 KILL_TIMEOUT = 5.0
+_KEPT_FAILURES = 10
 #: Few greenlets are asked to end in a turn of the event loop: to do it takes them much longer.
 _KILLS_BUDGET = 0.0
 
@@ -42,6 +47,8 @@ class TaskGroup:
         self.owner = owner
         #: Errors by task name since the group was made.
         self.failures: Counter[str] = Counter()
+        #: The last of them: when (seconds since the epoch), task, error.
+        self.last_failures: deque[tuple[float, str, str]] = deque(maxlen=_KEPT_FAILURES)
         self._group = Group()
         self._periodic: list[PeriodicTask] = []
         drop_in_child(self)
@@ -98,6 +105,16 @@ class TaskGroup:
         self._periodic.append(task)
         return task
 
+    def roles(self) -> dict[str, int]:
+        """How many greenlets do what, by the beginning of their names: ``{"listener": 20, "pull": 8}``."""
+        first = len(self.owner) + 1
+        words = (_ROLE.match(name[first:]) for name in self.names())
+        return dict(Counter(found.group().strip() for found in words if found is not None))
+
+    def report(self) -> dict[str, Any]:
+        """What :meth:`~grocketmq.client.base.BaseClient.debug_dump` tells of the group."""
+        return {"greenlets": self.roles(), "failures": dict(self.failures), "last_failures": list(self.last_failures)}
+
     def join(self, timeout: float | None) -> bool:
         """Wait until no task is left but the one that calls; blocks at most ``timeout`` seconds.
 
@@ -143,6 +160,7 @@ class TaskGroup:
         if gevent.getcurrent() not in self._group:
             return
         self.failures[name] += 1
+        self.last_failures.append((time(), name, repr(error)))
         log.error("%s:%s failed (%d times so far)", self.owner, name, self.failures[name], exc_info=error)
 
     def _others(self) -> list[gevent.Greenlet]:

@@ -1,0 +1,58 @@
+"""``grocketmq doctor``: what it finds, what it advises, and its exit status."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("click")
+pytest.importorskip("rich")
+
+from grocketmq.cli.doctor import examine
+from grocketmq.embedded import EmbeddedCluster
+from tests.programs import Finished, run_program
+from tests.stacks.servers import free_port
+
+
+def doctor(*arguments: str, patched: bool = False, namesrv: str | None = None) -> Finished:
+    patch = ["-m", "gevent.monkey", "--module"] if patched else ["-m"]
+    return run_program(*patch, "grocketmq.cli", "doctor", *arguments, namesrv=namesrv)
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
+def test_a_healthy_cluster(patched: bool) -> None:
+    with EmbeddedCluster(brokers=2) as cluster:
+        cluster.create_topic("healthy")
+        done = doctor(cluster.namesrv, patched=patched)
+        assert (done.status, done.stderr) == (0, "")
+        for name in cluster.broker_names:
+            assert f"broker {cluster.broker_address(name)} answers" in done.stdout
+        assert f"name server {cluster.namesrv} answers" in done.stdout
+        assert ("is monkey-patched" in done.stdout) is patched
+        assert "FAIL" not in done.stdout
+        assert doctor(namesrv=cluster.namesrv).status == 0
+
+
+def test_a_dead_name_server() -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    with EmbeddedCluster() as cluster:
+        done = doctor(f"{nobody};{cluster.namesrv}")
+    assert done.status == 1
+    assert f"FAIL  name server {nobody}: cannot connect" in done.stdout
+    assert "firewalls" in done.stdout
+
+
+def test_a_broker_that_clients_cannot_reach() -> None:
+    with EmbeddedCluster(brokers=2) as cluster:
+        cluster.create_topic("one")
+        address = cluster.broker_address("broker-b")
+        cluster.brokers["broker-b"].server.stop()  # without a word to the name server
+        found = list(examine(cluster.namesrv))
+    [failed] = [one for one in found if one.level == "FAIL"]
+    assert failed.what.startswith(f"broker {address}: ")
+    assert "brokerIP1" in failed.advice
+
+
+def test_no_name_server_given() -> None:
+    done = doctor()
+    assert done.status == 2
+    assert "NAMESRV" in done.stderr
