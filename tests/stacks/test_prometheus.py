@@ -1,0 +1,103 @@
+"""Metrics by the real library: what is counted is what happened, in one process and in several."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import gevent
+import pytest
+
+from grocketmq import ConsumeFromWhere, Message, Producer, PushConsumer, SendError
+from grocketmq.embedded import EmbeddedCluster
+from tests.meta.source import ROOT
+from tests.programs import run_program
+
+prometheus_client = pytest.importorskip("prometheus_client")
+
+from grocketmq.contrib.prometheus import PrometheusHook  # noqa: E402
+
+
+@pytest.fixture
+def registry() -> Any:
+    return prometheus_client.CollectorRegistry()
+
+
+def test_counts(cluster: EmbeddedCluster, registry: Any) -> None:
+    hook = PrometheusHook(registry)
+    value = registry.get_sample_value
+    consumer = PushConsumer("c", namesrv=cluster.namesrv, hooks=[hook], consume_from=ConsumeFromWhere.FIRST_OFFSET)
+    consumer.subscribe("web")
+
+    @consumer.listener
+    def listener(msgs: list[Any]) -> None:
+        if msgs[0].body == b"bad" and msgs[0].reconsume_times == 0:
+            raise ZeroDivisionError
+
+    with Producer("p", namesrv=cluster.namesrv, hooks=[hook], retries=0, send_timeout=1.0) as producer, consumer:
+        for body in ("four", "bad"):
+            producer.send(Message("web", body))
+        producer.send_batch([Message("web", "12"), Message("web", "34")])
+        labels = {"topic": "web", "group": "c"}
+        with gevent.Timeout(10, AssertionError("not consumed")):
+            while value("rocketmq_consumed_total", labels) != 3.0:
+                gevent.sleep(0.01)
+        assert value("rocketmq_consume_failed_total", labels) == 1.0
+        assert value("rocketmq_listener_seconds_count", labels) == 4.0
+        assert value("rocketmq_delivery_seconds_count", labels) == 4.0
+        assert value("rocketmq_consumer_queues", {"group": "c"}) >= 8.0
+        assert value("rocketmq_hub_lag_seconds", {"client_id": consumer.client_id}) >= 0.0
+        assert value("rocketmq_calls_in_flight", {"client_id": consumer.client_id}) > 0.0, "long polls"
+        for name in cluster.broker_names:
+            cluster.stop_broker(name)
+        with pytest.raises(SendError):
+            producer.send(Message("web", "x"))
+    labels = {"topic": "web", "group": "p"}
+    assert value("rocketmq_sends_total", {**labels, "outcome": "ok"}) == 3.0
+    assert value("rocketmq_sends_total", {**labels, "outcome": "SendError"}) == 1.0
+    assert value("rocketmq_sent_messages_total", labels) == 4.0
+    assert value("rocketmq_sent_bytes_total", labels) == 11.0
+    assert value("rocketmq_send_seconds_count", labels) == 4.0
+
+
+MULTI = """
+import os, gevent
+from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+from grocketmq import Message, Producer
+from grocketmq.contrib.prometheus import PrometheusHook
+
+producer = Producer("multi", hooks=[PrometheusHook()])
+producer.start()
+for _ in range(2):
+    if os.fork() == 0:
+        producer.send(Message("web", "x"))
+        os._exit(0)
+producer.send(Message("web", "x"))
+for _ in range(2):
+    assert os.wait()[1] == 0
+registry = CollectorRegistry()
+multiprocess.MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+producer.shutdown()
+"""
+
+
+def test_several_processes(cluster: EmbeddedCluster, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    done = run_program("-c", MULTI, namesrv=cluster.namesrv)
+    assert done.status == 0, done.stderr
+    assert re.search(r'rocketmq_sends_total\{group="multi",outcome="ok",topic="web"\} 3.0', done.stdout), done.stdout
+
+
+def test_dashboard_shows_metrics_that_are_there(registry: Any) -> None:
+    PrometheusHook(registry)
+    there = {name for metric in registry.collect() for name in (metric.name, f"{metric.name}_total", f"{metric.name}_bucket")}
+    there |= {"rocketmq_hub_lag_seconds", "rocketmq_calls_in_flight", "rocketmq_consumer_queues"}
+    board = json.loads((ROOT / "examples" / "grafana" / "rocketmq.json").read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert len(queries) >= 8
+    for query in queries:
+        names = re.findall(r"rocketmq_\w+", query)
+        assert names
+        assert set(names) <= there, query
