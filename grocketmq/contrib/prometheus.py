@@ -72,32 +72,53 @@ class PrometheusHook:
         self._delivery = Histogram(
             "rocketmq_delivery_seconds", "From storing to the listener", _LABELS, registry=registry, buckets=_BUCKETS
         )
+        #: Looking a metric up by its labels takes longer than counting with it.
+        self._of_sends: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._of_listeners: dict[tuple[str, str], tuple[Any, ...]] = {}
         if clients and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry.register(ClientCollector())
 
     def after_send(self, context: SendMessageContext) -> None:
         """Count a call of send."""
         labels = (context.message.topic, context.group)
-        error = context.error
-        self._sends.labels(*labels, "ok" if error is None else type(error).__name__).inc()
-        self._send_seconds.labels(*labels).observe(context.seconds)
-        if error is None:
-            self._messages.labels(*labels).inc(len(context.messages))
-            self._bytes.labels(*labels).inc(sum(len(message.body) for message in context.messages))
+        metrics = self._of_sends.get(labels)
+        if metrics is None:
+            metrics = self._of_sends[labels] = (
+                self._sends.labels(*labels, "ok"),
+                self._send_seconds.labels(*labels),
+                self._messages.labels(*labels),
+                self._bytes.labels(*labels),
+            )
+        sends, seconds, messages, sent_bytes = metrics
+        seconds.observe(context.seconds)
+        if context.error is None:
+            sends.inc()
+            messages.inc(len(context.messages))
+            sent_bytes.inc(sum(len(message.body) for message in context.messages))
+        else:
+            self._sends.labels(*labels, type(context.error).__name__).inc()
 
     def before_consume(self, context: ConsumeMessageContext) -> None:
         """Measure how long messages were on their way."""
-        delivery = self._delivery.labels(context.message_queue.topic, context.group)
+        delivery = self._listener_metrics(context)[0]
         now = time()
         for message in context.messages:
             delivery.observe(max(0.0, now - message.store_timestamp / 1000))
 
     def after_consume(self, context: ConsumeMessageContext) -> None:
         """Count a call of the listener."""
+        _, seconds, consumed, failed = self._listener_metrics(context)
+        seconds.observe(context.seconds)
+        consumed.inc(context.consumed)
+        failed.inc(len(context.messages) - context.consumed)
+
+    def _listener_metrics(self, context: ConsumeMessageContext) -> tuple[Any, ...]:
         labels = (context.message_queue.topic, context.group)
-        self._listener.labels(*labels).observe(context.seconds)
-        self._consumed.labels(*labels).inc(context.consumed)
-        self._failed.labels(*labels).inc(len(context.messages) - context.consumed)
+        found = self._of_listeners.get(labels)
+        if found is None:
+            metrics = (self._delivery, self._listener, self._consumed, self._failed)
+            found = self._of_listeners[labels] = tuple(metric.labels(*labels) for metric in metrics)
+        return found
 
 
 class ClientCollector:
