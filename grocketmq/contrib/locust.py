@@ -27,6 +27,7 @@ from gevent.event import AsyncResult, Event
 from locust import User
 
 from grocketmq import GRocketMQError, Message, MessageExt, Producer, PushConsumer, RequestReplyTimeout, SendResult
+from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["RocketMQUser"]
 
@@ -54,7 +55,7 @@ class _Process:
             self.consumer.register_listener(self._arrived)
         environment.events.test_stop.add_listener(self._stop)
         environment.events.quitting.add_listener(self._stop)
-        gevent.spawn(self._start)
+        TaskGroup(f"locust {run}").spawn("start", self._start)
 
     def wait_ready(self) -> None:
         """Wait until both have started and the consumer has queues, else a message could pass it by."""

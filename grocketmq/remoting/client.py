@@ -223,9 +223,9 @@ class RemotingClient:
         return [address for address, peer in self._peers.items() if _is_open(peer.connection)]
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """The connections by address: state, calls in flight, bytes that wait to be sent."""
+        """The connections by address: state, calls in flight, whether all is sent."""
         return {
-            address: {"state": one.state.value, "in_flight": one.in_flight, "unsent_bytes": one.unsent_bytes}
+            address: {"state": one.state.value, "in_flight": one.in_flight, "flushed": one.flushed()}
             for address, peer in self._peers.items()
             if (one := peer.connection) is not None
         }

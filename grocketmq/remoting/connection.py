@@ -256,11 +256,6 @@ class Connection:
         return not self._out
 
     @property
-    def unsent_bytes(self) -> int:
-        """Bytes that wait to be sent."""
-        return self._out_bytes
-
-    @property
     def heard(self) -> bool:
         """Whether the peer ever sent anything."""
         return self._heard_at > 0.0
