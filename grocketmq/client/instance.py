@@ -37,7 +37,7 @@ from grocketmq.client.namesrv import AddressServer, NameServers
 from grocketmq.client.processor import BrokerRequests
 from grocketmq.client.replies import ReplyTable
 from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
-from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, RouteNotFoundError
+from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, RequestTimeout, RouteNotFoundError
 from grocketmq.model.addresses import client_id, vip_address
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.namespace import is_retry_topic
@@ -289,13 +289,15 @@ class ClientInstance:
             changed = self._take_over(topic, self.api.topic_route(topic, deadline.check(f"fetch the route of {topic}")))
             fetch.set(changed)
             return changed
+        except RequestTimeout:
+            raise  # of this caller's time: who waits may have more
         except GRocketMQError as error:
             fetch.set_exception(error)
             raise
         finally:
             del self._fetching[topic]
             if not fetch.ready():
-                fetch.set(None)  # broken off by a kill: who waits has to fetch
+                fetch.set(None)  # broken off by a kill or for want of time: who waits has to fetch
 
     def _take_over(self, topic: str, route: TopicRouteData) -> bool:
         known = {address for _, _, address in self.routes.members()}

@@ -65,6 +65,20 @@ def test_a_caller_that_is_killed_does_not_stop_the_others() -> None:
     assert len(api.named("topic_route")) == 2
 
 
+def test_a_caller_with_little_time_does_not_fail_the_others() -> None:
+    """Given a fetch that ends for want of its caller's time, then those who wait for it and have time left fetch again."""
+    answers = iter([RequestTimeout("no answer"), route("a")])
+    api = FakeAPI(topic_route=lambda topic: next(answers))
+    api.pause = 0.05
+    with instance_with(api) as instance:
+        others = [gevent.spawn_later(0.001, instance.refresh_route, "T", 2.0) for _ in range(5)]
+        with pytest.raises(RequestTimeout):
+            instance.refresh_route("T", 0.1)
+        gevent.joinall(others, raise_error=True)
+        assert "T" in instance.routes.routes
+    assert len(api.named("topic_route")) == 2
+
+
 def test_waiting_for_another_ones_fetch_ends_in_time() -> None:
     api = api_with(T=route("a"))
     api.pause = 0.5
