@@ -16,6 +16,7 @@ from grocketmq.cli.doctor import examine
 from grocketmq.cli.serve import serve_until_told
 from grocketmq.client.config import NAMESRV_VARIABLES
 from grocketmq.embedded import EmbeddedCluster
+from grocketmq.embedded.broker import BrokerConfig
 
 __all__ = ["grocketmq"]
 
@@ -64,13 +65,43 @@ def demo(messages: int, callers: int, namesrv: str | None) -> None:
     metavar="DIR",
     help="Keep everything there, so that what was acknowledged survives; default in memory only.",
 )
-def serve(brokers: int, namesrv_port: int, host: str, data: Path | None) -> None:
+@click.option(
+    "--transaction-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=BrokerConfig.transaction_timeout,
+    show_default=True,
+    help="How long brokers wait for a transaction's end before they ask for it.",
+)
+@click.option(
+    "--transaction-check-interval",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    default=BrokerConfig.transaction_check_interval,
+    show_default=True,
+    help="How often brokers look for transactions to ask about.",
+)
+def serve(
+    brokers: int,
+    namesrv_port: int,
+    host: str,
+    data: Path | None,
+    transaction_timeout: float,
+    transaction_check_interval: float,
+) -> None:
     """Run a name server and brokers, for development, tests and demos, until Ctrl-C.
 
     Real brokers do not filter by SQL unless they are told to; these do.
     """
     try:
-        with EmbeddedCluster(brokers, namesrv_port, host=host, data=data) as cluster:
+        with EmbeddedCluster(
+            brokers,
+            namesrv_port,
+            host=host,
+            data=data,
+            transaction_timeout=transaction_timeout,
+            transaction_check_interval=transaction_check_interval,
+        ) as cluster:
             click.echo("For development, tests and demos, not for production: no replicas, no access control.")
             click.echo(f"name server: {cluster.namesrv}")
             for name in cluster.broker_names:

@@ -21,6 +21,7 @@ from tests.helpers import wait_for
 from tests.meta.source import ROOT
 
 from .cluster import UPDATE_BROKER_CONFIG, RealCluster, remoting_request
+from .java_driver import JavaDriver
 
 #: Seconds for messages to arrive, on a machine that has other things to do.
 ARRIVAL = 60.0
@@ -220,3 +221,32 @@ class Member:
             else:
                 self._started = True
                 self._queues = {tuple(queue) for queue in told["queues"]}
+
+
+def java_ends_transactions(java: JavaDriver, namesrv: str, group: str, topic: str) -> None:
+    """Java's transactions end in each way.
+
+    Its listener tells brokers that ask what its local transaction came to, as they may ask about one that has just ended too.
+    """
+    inbox = Inbox()
+    consumer = PushConsumer(group, namesrv=namesrv, consume_from=ConsumeFromWhere.FIRST_OFFSET, instance_name=f"of-{group}")
+    consumer.subscribe(topic)
+    consumer.register_listener(inbox)
+    with consumer, java.transactions(f"java_{group}", topic) as transactions:
+        sent = {
+            body: transactions.send(body, local, check).msg_id
+            for body, local, check in (
+                (b"committed", "COMMIT_MESSAGE", "COMMIT_MESSAGE"),
+                (b"rolled back", "ROLLBACK_MESSAGE", "ROLLBACK_MESSAGE"),
+                (b"committed later", "UNKNOW", "COMMIT_MESSAGE"),
+                (b"rolled back later", "UNKNOW", "ROLLBACK_MESSAGE"),
+            )
+        }
+        asked = {b"committed later", b"rolled back later"}
+        wait_for(lambda: asked <= {one.body for one in transactions.messages}, ARRIVAL, "the broker has asked")
+        inbox.wait_for_bodies([b"committed", b"committed later"])
+        transactions.send(b"the last", "COMMIT_MESSAGE", "COMMIT_MESSAGE")
+        inbox.wait_for_bodies([b"the last"])
+    assert set(inbox.bodies) == {b"committed", b"committed later", b"the last"}
+    assert {one.msg_id for one in inbox.messages} >= {sent[b"committed"], sent[b"committed later"]}
+    assert {one.topic for one in transactions.messages} == {topic}

@@ -30,6 +30,10 @@ CONSUME_FROM = {
 }
 
 
+#: Java spells the third one so.
+JavaTransactionState = Literal["COMMIT_MESSAGE", "ROLLBACK_MESSAGE", "UNKNOW"]
+
+
 @dataclass(frozen=True)
 class JavaSendResult:
     """What the Java producer returned for a message (or for a batch)."""
@@ -100,6 +104,38 @@ class JavaConsumer:
         self._driver.call("stop", consumer=self._handle)
 
 
+class JavaTransactions:
+    """A Java transactional producer; brokers can ask it from the start on, until :meth:`stop`."""
+
+    def __init__(self, driver: JavaDriver, handle: str, topic: str) -> None:
+        #: What brokers asked about, in the order of their questions.
+        self.messages: list[JavaMessage] = []
+        self._driver = driver
+        self._handle = handle
+        self._topic = topic
+
+    def __enter__(self) -> JavaTransactions:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def send(self, body: bytes, local: JavaTransactionState, check: JavaTransactionState) -> JavaSendResult:
+        """Send a message in a transaction.
+
+        :param local: how the local transaction ends.
+        :param check: what a broker that asks is told.
+        """
+        properties = {"local": local, "check": check}
+        encoded = b64encode(body).decode()
+        result = self._driver.call("transact", producer=self._handle, topic=self._topic, body=encoded, properties=properties)
+        return JavaSendResult(**result)
+
+    def stop(self) -> None:
+        """Shut the producer down; brokers know it no more."""
+        self._driver.call("stop", consumer=self._handle)
+
+
 class JavaDriver:
     """Runs ``java/Driver.java`` against the jars of a release. Methods block cooperatively; safe from many greenlets.
 
@@ -112,7 +148,7 @@ class JavaDriver:
         self._home = Path(tempfile.mkdtemp(prefix="grocketmq-driver-"))
         self._ids = itertools.count(1)
         self._calls: dict[int, AsyncResult[Any]] = {}
-        self._consumers: dict[str, JavaConsumer] = {}
+        self._consumers: dict[str, JavaConsumer | JavaTransactions] = {}
         child_in, our_out = os.pipe()
         our_in, child_out = os.pipe()
         try:
@@ -251,6 +287,13 @@ class JavaDriver:
             "request", timeout + 30.0, topic=topic, body=encoded, timeout_ms=round(timeout * 1000), group=group, **options
         )
         return JavaMessage(**{**message, "body": b64decode(message["body"])})
+
+    def transactions(self, group: str, topic: str) -> JavaTransactions:
+        """Start a transactional producer, a client instance of its own, for messages of a topic that exists."""
+        handle = f"transactions-{next(self._ids)}"
+        producer = self._consumers[handle] = JavaTransactions(self, handle, topic)
+        self.call("transactional", START_TIMEOUT, producer=handle, group=group, topic=topic)
+        return producer
 
     def consume(
         self,

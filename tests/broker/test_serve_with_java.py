@@ -17,7 +17,7 @@ from tests.embedded.raw import RawClient
 from tests.embedded.test_pop import set_mode
 from tests.helpers import wait_for
 
-from .clients import Inbox
+from .clients import Inbox, java_ends_transactions
 from .cluster import Unavailable, jars, mqadmin
 from .java_driver import JavaDriver
 
@@ -35,7 +35,8 @@ def served(broker_version: str) -> Iterator[Served]:
         if os.environ.get("GROCKETMQ_REQUIRE_BROKER") == "1":
             pytest.fail(f"the Java client is required: {reason}", pytrace=False)
         pytest.skip(f"no Java client: {reason}")
-    served = Served("--namesrv-port", "0", "--brokers", "2")
+    transactions = ("--transaction-timeout", "4", "--transaction-check-interval", "1")
+    served = Served("--namesrv-port", "0", "--brokers", "2", *transactions)
     yield served
     status, stdout, stderr = served.end(signal.SIGINT)
     assert (status, stdout) == (0, "stopped\n")
@@ -93,6 +94,20 @@ def test_each_way_of_consuming(
     finally:
         for consumer in consumers.values():
             consumer.stop()
+
+
+def test_transactions(java: JavaDriver, producer: Producer, namesrv: str, topic_name: str, group_name: str) -> None:
+    producer.create_topic(topic_name, 2)
+    java_ends_transactions(java, namesrv, group_name, topic_name)
+
+
+def test_java_asks_and_java_replies(java: JavaDriver, producer: Producer, topic_name: str, group_name: str) -> None:
+    """Small ones and packed ones."""
+    producer.create_topic(topic_name, 2)
+    with java.consume(group_name, topic_name, reply=b"Java says "):
+        for body in (b"0123456789", b"0123456789" * 5_000):
+            assert java.request(topic_name, body).body == b"Java says " + body
+            assert producer.request(Message(topic_name, body), PATIENCE).body == b"Java says " + body
 
 
 def rows(text: str) -> list[list[str]]:

@@ -16,8 +16,9 @@ from grocketmq import LocalTransactionState, Message, MessageExt, TransactionPro
 from tests.helpers import wait_for
 from tests.meta.source import ROOT
 
-from .clients import ARRIVAL, Inbox, consuming
+from .clients import ARRIVAL, Inbox, consuming, java_ends_transactions
 from .cluster import RealCluster
+from .java_driver import JavaDriver
 
 COMMIT, ROLLBACK, UNKNOWN = LocalTransactionState.COMMIT, LocalTransactionState.ROLLBACK, LocalTransactionState.UNKNOWN
 #: Longer than a broker waits before it asks, and asks again.
@@ -94,6 +95,12 @@ def test_every_state_and_every_answer(small_cluster: RealCluster, topic_name: st
     asked = sorted(f"{one.tags} {one.keys}" for one in local.checked)
     assert asked == ["UNKNOWN COMMIT", "UNKNOWN ROLLBACK", "raises COMMIT", "raises raises-first", "raises raises-first"]
     assert {one.topic for one in local.checked} == {topic_name}
+
+
+def test_java_ends_transactions(small_cluster: RealCluster, topic_name: str, group_name: str) -> None:
+    small_cluster.create_topic(topic_name)
+    with JavaDriver(small_cluster.version, small_cluster.namesrv) as java:
+        java_ends_transactions(java, small_cluster.namesrv, group_name, topic_name)
 
 
 def test_a_broker_that_asks_while_the_local_transaction_runs(

@@ -10,6 +10,7 @@ import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Base64;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -28,8 +29,12 @@ import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueAveragely;
 import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueConsistentHash;
+import org.apache.rocketmq.client.impl.factory.MQClientInstance;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.client.producer.selector.SelectMessageQueueByHash;
 import org.apache.rocketmq.client.utils.MessageUtil;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -43,7 +48,8 @@ import org.apache.rocketmq.remoting.RPCHook;
  * Official producers and consumers, many in one JVM, for the tests of the Python client.
  *
  * One JSON object per line each way. In: {"id", "command", and the command's arguments}. Out: {"id", "result"} or
- * {"id", "error"} for a command, {"consumer", "message"} for a message that a consumer got. Ends with its input.
+ * {"id", "error"} for a command, {"consumer", "message"} for a message that a consumer got, or that a transactional
+ * producer was asked about. Ends with its input.
  */
 public class Driver {
     private interface Command {
@@ -54,6 +60,7 @@ public class Driver {
     private final PrintStream out;
     private final Map<String, Command> commands = new HashMap<>();
     private final Map<String, DefaultMQProducer> producers = new HashMap<>();
+    private final Map<String, TransactionMQProducer> transactional = new ConcurrentHashMap<>();
     private final Map<String, DefaultMQPushConsumer> consumers = new ConcurrentHashMap<>();
     private final Map<String, DefaultLitePullConsumer> pollers = new ConcurrentHashMap<>();
 
@@ -64,6 +71,8 @@ public class Driver {
         commands.put("consume", this::consume);
         commands.put("poll", this::poll);
         commands.put("request", this::request);
+        commands.put("transactional", this::transactional);
+        commands.put("transact", this::transact);
         commands.put("stop", this::stop);
         commands.put("assigned", this::assigned);
     }
@@ -145,6 +154,39 @@ public class Driver {
         Message message = message(arguments, arguments.getString("body"));
         Message reply = producer(arguments).request(message, arguments.getLongValue("timeout_ms"));
         return describe((MessageExt) reply);
+    }
+
+    /** Starts a producer whose local transactions, and answers to brokers, end as the message's properties say. */
+    private Object transactional(JSONObject arguments) throws Exception {
+        String handle = arguments.getString("producer");
+        TransactionMQProducer producer = new TransactionMQProducer(arguments.getString("group"), credentials());
+        producer.setNamesrvAddr(namesrv);
+        producer.setInstanceName("driver-" + handle);
+        producer.setSendMsgTimeout(10000);
+        producer.setTransactionListener(new TransactionListener() {
+            @Override
+            public LocalTransactionState executeLocalTransaction(Message message, Object argument) {
+                return LocalTransactionState.valueOf(message.getProperty("local"));
+            }
+
+            @Override
+            public LocalTransactionState checkLocalTransaction(MessageExt message) {
+                take(handle, Collections.singletonList(message), 0, 0);
+                return LocalTransactionState.valueOf(message.getProperty("check"));
+            }
+        });
+        producer.start();
+        // Brokers ask only producers they know by a heartbeat, and one before the first send goes to no broker.
+        MQClientInstance client = producer.getDefaultMQProducerImpl().getMqClientFactory();
+        client.updateTopicRouteInfoFromNameServer(arguments.getString("topic"));
+        client.sendHeartbeatToAllBrokerWithLock();
+        transactional.put(handle, producer);
+        return handle;
+    }
+
+    private Object transact(JSONObject arguments) throws Exception {
+        TransactionMQProducer producer = transactional.get(arguments.getString("producer"));
+        return result(producer.sendMessageInTransaction(message(arguments, arguments.getString("body")), null));
     }
 
     private Message message(JSONObject arguments, String body) {
@@ -380,7 +422,11 @@ public class Driver {
         if (poller != null) {
             poller.shutdown();
         }
-        return consumer != null || poller != null;
+        TransactionMQProducer producer = transactional.remove(arguments.getString("consumer"));
+        if (producer != null) {
+            producer.shutdown();
+        }
+        return consumer != null || poller != null || producer != null;
     }
 
     private Object assigned(JSONObject arguments) {
