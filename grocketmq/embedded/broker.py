@@ -28,6 +28,7 @@ import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from grocketmq.embedded.control import Control
 from grocketmq.embedded.delay import DELAY_LEVELS, Intake
 from grocketmq.embedded.journal import Journal, Saved, as_text
 from grocketmq.embedded.locks import QueueLocks
-from grocketmq.embedded.namesrv import NameServer
+from grocketmq.embedded.namesrv import HEARTBEAT_INTERVAL, NameServer
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.pop import Pops
 from grocketmq.embedded.pop_acks import PopAcks
@@ -144,6 +145,7 @@ class Broker:
         self._tasks = TaskGroup(f"embedded {name}")
         self._timers = Timers(clock)
         self._next_scan: Timer | None = None
+        self._next_heartbeat: Timer | None = None
         self._journal = None if data is None else Journal(data / f"{name}.sqlite")
         self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed, tls=config.tls)
         self._ip = ip_address(split_address(address)[0]).packed
@@ -153,7 +155,7 @@ class Broker:
         host = address.rpartition(":")[0]
         #: They read what this broker has, and go on when it is stopped.
         self.slaves = [
-            Slave(f"{name}-slave-{number}", number, f"{host}:0", clock, control, config.tls)
+            Slave(f"{name}-slave-{number}", number, f"{host}:0", clock, control, config.tls, partial(namesrv.heartbeat, self))
             for number in range(1, config.slaves + 1)
         ]
         self._build()
@@ -264,6 +266,7 @@ class Broker:
         self._scan()
         self.transactions.start()
         self._namesrv.register(self)
+        self._next_heartbeat = self._timers.after(HEARTBEAT_INTERVAL, self._heartbeat)
 
     def stop(self, *, keep_data: bool = True) -> None:
         """End everything; blocks until its greenlets have ended.
@@ -275,8 +278,9 @@ class Broker:
             self._namesrv.unregister(self)
         self.server.hold_back = None
         self._tasks.kill()
-        if self._next_scan is not None:
-            self._next_scan.cancel()
+        for timer in (self._next_scan, self._next_heartbeat):
+            if timer is not None:
+                timer.cancel()
         self.transactions.stop()
         self.clients.forget_all()
         if self._journal is not None:
@@ -331,6 +335,10 @@ class Broker:
     def _scan(self) -> None:
         self.clients.expire()
         self._next_scan = self._timers.after(_EXPIRY_SCAN_INTERVAL, self._scan)
+
+    def _heartbeat(self) -> None:
+        self._namesrv.heartbeat(self)
+        self._next_heartbeat = self._timers.after(HEARTBEAT_INTERVAL, self._heartbeat)
 
     def _closed(self, channel: Channel) -> None:
         self.clients.closed(channel)

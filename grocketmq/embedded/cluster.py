@@ -164,9 +164,13 @@ class EmbeddedCluster:
         if not self._namesrv.server.running:
             self._namesrv.start()
 
-    def stop_namesrv(self) -> None:
-        """Stop the name server: clients keep the routes they have."""
-        self._namesrv.stop()
+    def stop_namesrv(self, *, keep_data: bool = True) -> None:
+        """Stop the name server: clients keep the routes they have.
+
+        :param keep_data: whether it has its routes and settings still when it is started again.  Otherwise it has none, and
+            brokers are in the routes again with their next heartbeat or start: within 30 s, by the cluster's clock.
+        """
+        self._namesrv.stop(keep_data=keep_data)
 
     def create_topic(self, topic: str, queues: int = 4, *, perm: int = 6, brokers: Sequence[str] | None = None) -> None:
         """Create a topic; never blocks.

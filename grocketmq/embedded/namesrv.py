@@ -23,7 +23,10 @@ from grocketmq.wire import bodies, headers
 from grocketmq.wire.bodies import ClusterInfo, TopicConfig, TopicList
 from grocketmq.wire.command import RemotingCommand
 
-__all__ = ["NameServer", "RegisteredBroker"]
+__all__ = ["HEARTBEAT_INTERVAL", "NameServer", "RegisteredBroker"]
+
+#: Seconds from one registration of a broker to its next.
+HEARTBEAT_INTERVAL = 30.0
 
 #: Under it operators keep the order of ordered topics' queues.
 _ORDER_CONFIG = "ORDER_TOPIC_CONFIG"
@@ -86,16 +89,30 @@ class NameServer:
             self.server.hold_back = self._journal.hold_back
         self.server.start()
 
-    def stop(self) -> None:
-        """Close the listener and all connections; what brokers registered stays, as they would register again."""
+    def stop(self, *, keep_data: bool = True) -> None:
+        """Close the listener and all connections.
+
+        :param keep_data: whether routes and settings are there when it is started again; else brokers are known again by
+            their next heartbeats.
+        """
         self.server.stop()
         self._tasks.kill()
+        if not keep_data:
+            self.brokers.clear()
+            if self._journal is not None:
+                self._journal.forget_all()
+            self.kv_config = Table()
         if self._journal is not None:
             self._journal.close()
 
     def register(self, broker: RegisteredBroker) -> None:
         """Take a broker into the routes; never blocks."""
         self.brokers[broker.name] = broker
+
+    def heartbeat(self, broker: RegisteredBroker) -> None:
+        """A running broker registers again, which a name server that does not run misses; never blocks."""
+        if self.server.running:
+            self.register(broker)
 
     def unregister(self, broker: RegisteredBroker) -> None:
         """Take a broker out of the routes; never blocks."""

@@ -5,10 +5,13 @@ Source: Apache RocketMQ 5.5.0, module broker, class ``BrokerController``; module
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.control import Control
+from grocketmq.embedded.namesrv import HEARTBEAT_INTERVAL
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.pull import Pulls
 from grocketmq.embedded.query import Queries
@@ -39,17 +42,27 @@ class Slave:
     :param clock: its time.
     :param control: sees all requests first.
     :param tls: serve TLS only, with this context; None for no TLS.
+    :param heartbeat: tells the name server of the broker and its slaves again.
     """
 
     def __init__(
-        self, name: str, broker_id: int, address: str, clock: Clock, control: Control, tls: ServerContext | None
+        self,
+        name: str,
+        broker_id: int,
+        address: str,
+        clock: Clock,
+        control: Control,
+        tls: ServerContext | None,
+        heartbeat: Callable[[], object],
     ) -> None:
         self.name = name
         self.broker_id = broker_id
         self._clock = clock
         self._tasks = TaskGroup(f"embedded {name}")
         self._timers = Timers(clock)
+        self._tell_name_server = heartbeat
         self._next_scan: Timer | None = None
+        self._next_heartbeat: Timer | None = None
         self.clients: ClientTable
         self.pulls: Pulls
         self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed, tls=tls)
@@ -72,18 +85,24 @@ class Slave:
             self._tasks.loop("timers", self._timers.loop)
             self._tasks.loop("pulls that wait", self.pulls.waiting.loop)
             self._scan()
+            self._heartbeat()
 
     def stop(self) -> None:
         """End everything; blocks until its greenlets have ended."""
         self.server.stop()
         self._tasks.kill()
-        if self._next_scan is not None:
-            self._next_scan.cancel()
+        for timer in (self._next_scan, self._next_heartbeat):
+            if timer is not None:
+                timer.cancel()
         self.clients.forget_all()
 
     def _scan(self) -> None:
         self.clients.expire()
         self._next_scan = self._timers.after(_EXPIRY_SCAN_INTERVAL, self._scan)
+
+    def _heartbeat(self) -> None:
+        self._tell_name_server()
+        self._next_heartbeat = self._timers.after(HEARTBEAT_INTERVAL, self._heartbeat)
 
     def _closed(self, channel: Channel) -> None:
         self.clients.closed(channel)

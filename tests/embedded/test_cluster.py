@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
+from pathlib import Path
 
 import gevent
 import pytest
 
+from grocketmq import Producer
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.embedded.clock import Clock
 from grocketmq.embedded.control import answer, close, delay, drop, fail
-from grocketmq.errors import ConfigError, RemotingError
+from grocketmq.errors import ConfigError, RemotingError, RouteNotFoundError
 from grocketmq.model.message import Message
 from grocketmq.model.message_id import encode_offset_msg_id
 from grocketmq.model.route import MessageQueue
@@ -622,6 +625,47 @@ def test_the_name_server_comes_back(cluster: EmbeddedCluster) -> None:
     client = RawClient(address)
     assert names(client.call(headers.GetRouteInfoRequestHeader(topic="TBW102"))) == "SUCCESS"
     client.close()
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_the_name_server_may_lose_its_data(tmp_path: Path, on_disk: bool) -> None:
+    with (
+        EmbeddedCluster(brokers=2, data=tmp_path if on_disk else None) as cluster,
+        closing(RawClient(cluster.namesrv)) as client,
+    ):
+        cluster.create_topic(TOPIC)
+
+        def found() -> int:
+            route = client.call(headers.GetRouteInfoRequestHeader(topic=TOPIC))
+            return len(bodies.TOPIC_ROUTE.decode(route.body).broker_datas) if names(route) == "SUCCESS" else 0
+
+        client.call(headers.PutKVConfigRequestHeader(namespace="space", key="key", value="value"))
+        cluster.stop_namesrv(keep_data=False)
+        cluster.clock.advance(30)  # heartbeats that it misses
+        gevent.sleep(0.02)
+        cluster.start_namesrv()
+        setting = client.call(headers.GetKVConfigRequestHeader(namespace="space", key="key"))
+        assert (names(setting), found()) == ("QUERY_NOT_FOUND", 0)
+        cluster.stop_broker("broker-b")
+        cluster.start_broker("broker-b")
+        assert found() == 1
+        cluster.clock.advance(30)
+        wait_for(lambda: found() == 2)
+
+
+def test_clients_outlive_a_name_server_without_data(cluster: EmbeddedCluster) -> None:
+    cluster.create_topic(TOPIC)
+    at = cluster.namesrv
+    with Producer("p", namesrv=at) as producer, Producer("p", namesrv=at, instance_name="later") as later:
+        producer.send(Message(TOPIC, b"before"))
+        cluster.stop_namesrv(keep_data=False)
+        cluster.start_namesrv()
+        producer.send(Message(TOPIC, b"by the route it has"))
+        with pytest.raises(RouteNotFoundError):
+            later.send(Message(TOPIC, b"no route"), timeout=1.0)
+        cluster.clock.advance(30)
+        gevent.sleep(0.02)
+        later.send(Message(TOPIC, b"after"))
 
 
 def test_start_and_stop_twice() -> None:

@@ -46,6 +46,15 @@ def test_routes_tell_who_is_there(raw: RawClient, cluster: EmbeddedCluster) -> N
     assert addresses(raw, cluster) == {0, 1}
 
 
+def test_a_name_server_without_data_hears_of_slaves_too(raw: RawClient, cluster: EmbeddedCluster) -> None:
+    cluster.stop_namesrv(keep_data=False)
+    cluster.stop_broker("broker-a")
+    cluster.start_namesrv()
+    assert addresses(raw, cluster) == set()
+    cluster.clock.advance(30)
+    wait_for(lambda: addresses(raw, cluster) == {1, 2})
+
+
 def test_a_slave_reads_and_does_not_write(raw: RawClient, cluster: EmbeddedCluster) -> None:
     slave = RawClient(cluster.brokers["broker-a"].slaves[0].server.address)
     waiting = gevent.spawn(slave.pull, 0, hold=30.0)
