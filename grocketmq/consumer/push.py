@@ -233,20 +233,35 @@ class PushConsumer(TracedClient):
 
     def _shutdown(self, timeout: float) -> None:
         """What is under way ends first, while the group is still ours; then brokers are told, and the other members take the
-        queues; connections close last."""
-        if self._shared is None:
+        queues; connections close last.  One that is broken off keeps everything, so that the next can finish the work."""
+        if not self._joined:
             return
-        deadline = Deadline(timeout)
         try:
-            if self._consumption is not None:
-                self._consumption.stop(deadline)
-            self._stop_trace(deadline)
-        finally:
-            if self._hold_watch is not None:
-                self._hold_watch.close()
-            self._tasks.kill()
-            self._instance.unregister_consumer(self)
-            self._leave_instance()
+            self._finish_work(Deadline(timeout))
+        except Exception:
+            self._take_leave()
+            raise
+        self._take_leave()
+
+    def _abort_start(self) -> None:
+        """As a shutdown, which is not called again: nothing may be left, however it ends."""
+        if self._joined:
+            try:
+                self._finish_work(Deadline(0.0))
+            finally:
+                self._take_leave()
+
+    def _finish_work(self, deadline: Deadline) -> None:
+        if self._consumption is not None:
+            self._consumption.stop(deadline)
+        self._stop_trace(deadline)
+
+    def _take_leave(self) -> None:
+        if self._hold_watch is not None:
+            self._hold_watch.close()
+        self._tasks.kill()
+        self._instance.unregister_consumer(self)
+        self._leave_instance()
 
     # -- for the instance ----------------------------------------------------------------------------------------------------
 

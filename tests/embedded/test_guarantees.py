@@ -154,15 +154,18 @@ def test_a_subscription_that_is_refused_leaves_the_old_one(cluster: EmbeddedClus
 
 
 def test_a_shutdown_that_was_broken_off_can_be_finished(cluster: EmbeddedCluster, producer: Producer) -> None:
+    """What the listener ends between the two calls is stored by the second."""
+    [queue] = producer.fetch_publish_queues("T")
     producer.send(Message("T", b"x"))
     busy, go_on = Event(), Event()
-    consumer = PushConsumer("g", namesrv=cluster.namesrv, consume_from=FIRST)
+    ended: list[bool] = []
+    consumer = PushConsumer("g", namesrv=cluster.namesrv, consume_from=FIRST, persist_offset_interval=60.0)
     consumer.subscribe("T")
 
     @consumer.listener
     def listen(msgs: list[Message]) -> None:
         busy.set()
-        go_on.wait(5)
+        ended.append(go_on.wait(5))
 
     consumer.start()
     assert busy.wait(10)
@@ -170,7 +173,10 @@ def test_a_shutdown_that_was_broken_off_can_be_finished(cluster: EmbeddedCluster
         consumer.shutdown()
     go_on.set()
     consumer.shutdown()
+    assert ended == [True]
     assert members(cluster, "g") == 0
+    with PullConsumer("g", namesrv=cluster.namesrv) as reader:
+        assert reader.fetch_offset(queue) == 1
 
 
 def test_clients_of_a_manager_whose_start_failed_can_be_started(cluster: EmbeddedCluster) -> None:
