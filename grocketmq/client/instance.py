@@ -221,12 +221,15 @@ class ClientInstance:
         return self._consumers.get(group)
 
     def shutdown(self, timeout: float = 1.0) -> None:
-        """End all tasks and connections; blocks for about ``timeout`` seconds at most.  The last member calls it."""
+        """End all tasks and connections; blocks for about ``timeout`` seconds at most.  The last member calls it, once: what is
+        broken off (by a kill, by a ``gevent.Timeout``) waits for nothing more and ends them all the same."""
         self.tasks.stop_periodic()
         self.lag.close()
-        self.remoting.close(timeout)
-        self.tasks.join(timeout)
-        self.tasks.kill()
+        try:
+            self.remoting.close(timeout)
+            self.tasks.join(timeout)
+        finally:
+            self.tasks.kill()
 
     # -- routes --------------------------------------------------------------------------------------------------------------
 

@@ -102,7 +102,11 @@ class MQClientManager(Lifecycle):
                 spare = made
         found.users += 1
         if spare is not None:
-            spare.shutdown()
+            try:
+                spare.shutdown()
+            except BaseException:  # who asked never learns what he uses
+                self.release(found)
+                raise
         return found
 
     def release(self, instance: ClientInstance) -> None:

@@ -245,10 +245,12 @@ class RemotingClient:
         self._closed = True
         connections = [*self._retired, *(peer.connection for peer in self._peers.values() if peer.connection is not None)]
         deadline = Deadline(timeout)
-        while not deadline.expired and any(_is_open(one) and not one.flushed() for one in connections):
-            gevent.sleep(0.001)
-        for connection in connections:
-            connection.close()
+        try:
+            while not deadline.expired and any(_is_open(one) and not one.flushed() for one in connections):
+                gevent.sleep(0.001)
+        finally:
+            for connection in connections:
+                connection.close()
 
     def abandon(self) -> None:
         """In a forked child: drop every connection without touching what the parent has of it, and make no other."""

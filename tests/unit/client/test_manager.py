@@ -8,10 +8,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 import pytest
 
 from grocketmq.client.base import BaseClient
 from grocketmq.client.config import ClientConfig
+from grocketmq.client.instance import ClientInstance
 from grocketmq.client.manager import MQClientManager, default_manager
 from grocketmq.errors import ClientStateError, ConfigError, ForkError
 from grocketmq.runtime.lifecycle import ServiceState
@@ -104,6 +106,42 @@ def test_an_instance_lives_as_long_as_one_uses_it() -> None:
     assert instance is client._instance
     client.shutdown()
     assert instance.tasks.names()
+    manager.release(instance)
+    assert instance.tasks.names() == []
+
+
+def test_an_instance_whose_end_is_broken_off_ends_all_the_same() -> None:
+    client = Client("a", [])
+    client.bind(MQClientManager())
+    client.start()
+    instance = client._instance
+    instance.tasks.spawn("takes its time", gevent.sleep, 3600)
+    with gevent.Timeout(0.05) as timeout, pytest.raises(gevent.Timeout) as caught:
+        client.shutdown()
+    assert caught.value is timeout
+    client.shutdown()
+    assert client.state is ServiceState.STOPPED
+    assert instance.tasks.names() == []
+
+
+def test_who_is_killed_before_he_gets_his_instance_does_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given two that ask at a time, so that the second makes one too many, which he ends."""
+
+    class Slow(ClientInstance):
+        def __init__(self, config: ClientConfig) -> None:
+            gevent.sleep(0.01)
+            super().__init__(config)
+
+        def shutdown(self, timeout: float = 1.0) -> None:
+            super().shutdown(timeout)
+            if gevent.getcurrent() is second:
+                raise gevent.GreenletExit
+
+    monkeypatch.setattr("grocketmq.client.manager.ClientInstance", Slow)
+    manager, config = MQClientManager(), ClientConfig(namesrv=NAMESRV)
+    first, second = gevent.spawn(manager.instance, config), gevent.spawn(manager.instance, config)
+    instance = first.get(timeout=5)
+    assert isinstance(second.get(timeout=5), gevent.GreenletExit)
     manager.release(instance)
     assert instance.tasks.names() == []
 

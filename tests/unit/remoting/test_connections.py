@@ -460,6 +460,17 @@ def test_close_does_not_wait_for_ever(clients: Clients, server: StartServer) -> 
     assert time.monotonic() - began < 3
 
 
+def test_close_that_is_broken_off_closes_all_the_same(clients: Clients, server: StartServer) -> None:
+    client, peer = clients(), server(lambda peer: peer.ended.wait(), receive_buffer=65536)
+    for _ in range(12):
+        client.invoke_oneway(peer.address, request(bytes(500_000)), 5)
+    connection = connection_to(client, peer.address)
+    with gevent.Timeout(0.05, False):
+        client.close(10)
+    assert connection.state is ConnectionState.CLOSED
+    assert client.addresses() == []
+
+
 def test_close_while_connecting(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CONNECT, lambda address, timeout: gevent.sleep(60))
     client = clients()
