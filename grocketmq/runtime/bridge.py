@@ -49,10 +49,17 @@ class ThreadBridge:
             client._home = self._home
 
     def start(self) -> None:
-        """Start the thread and the clients in it; blocks the calling thread until they have started."""
+        """Start the thread and the clients in it; blocks the calling thread until they have started.
+
+        When one does not start, all are shut down and the thread ends; then make new ones.
+        """
         atexit.register(self.shutdown)
-        for client in self._clients:
-            client.start()
+        try:
+            for client in self._clients:
+                client.start()
+        except BaseException:
+            self.shutdown(0.0)
+            raise
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """Shut the clients down and end the thread; blocks the calling thread until that is done.

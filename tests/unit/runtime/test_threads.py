@@ -173,13 +173,16 @@ def test_bridge() -> None:
 
 
 def test_bridge_whose_client_does_not_start() -> None:
+    """Those before it do not run on, nor does the thread: a ``with`` never gets to its end."""
+
     class Bad(Service):
         def _start(self) -> None:
             raise ZeroDivisionError
 
-    bad = Bad()
-    bridge = ThreadBridge(bad)
-    with pytest.raises(ZeroDivisionError):
-        bridge.start()
+    good, bad = Service(), Bad()
+    bridge = ThreadBridge(good, bad)
+    with pytest.raises(ZeroDivisionError), bridge:
+        pytest.fail("it did not start")
+    assert good.state is bad.state is ServiceState.STOPPED
+    assert bridge._home.thread == 0
     bridge.shutdown()
-    assert bad.state is ServiceState.STOPPED
