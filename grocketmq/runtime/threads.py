@@ -16,7 +16,7 @@ from gevent._hub_local import get_hub_if_exists
 from gevent.event import Event
 from gevent.monkey import get_original
 
-from grocketmq.errors import ClientStateError
+from grocketmq.errors import ClientStateError, RequestTimeout
 
 __all__ = ["Home", "from_any_thread", "get_ident"]
 
@@ -45,26 +45,40 @@ class Home:
         """Call a function in the owner's thread and wait for its result; blocks the calling thread, or just its greenlet where
         that thread runs an event loop.
 
-        :raises ClientStateError: when the owner's event loop does not turn.
+        :raises RequestTimeout: when the owner's event loop does not turn within the function's own ``timeout``.
+        :raises ClientStateError: when it does not turn for longer than any listener should hold it.
         """
+        asked = kwargs.get("timeout") or 0.0
+        patience = min(PATIENCE, asked) if asked > 0 else PATIENCE
         job = _Job(run, args, kwargs)
-        patience = min(PATIENCE, kwargs.get("timeout") or PATIENCE)
-        self.post(job.begin)
         try:
-            while not job.wait(patience):
-                if not job.turned:
-                    if job.ticket.pop(None, None) is None and job.wait(patience):
-                        break
-                    raise ClientStateError(
-                        f"the event loop of the thread that owns this client did not run for {patience:g} s, so the call was "
-                        "not made; a thread that does not run gevent all the time should leave it to a ThreadBridge"
-                    )
+            self.post(job.begin)
+            try:
+                self._wait_for(job, patience)
+            except BaseException:
+                self.post(job.cancel)
+                raise
+        finally:
+            job.close()
+        return job.result()
+
+    def _wait_for(self, job: _Job, patience: float) -> None:
+        """Until it is done, as long as the owner's event loop turns."""
+        while not job.wait(patience):
+            if job.turned:
                 job.turned = False
                 self.post(job.note_turn)
-        except BaseException:
-            self.post(job.cancel)
-            raise
-        return job.result()
+                continue
+            begun = job.ticket.pop(None, None) is None
+            if begun and job.wait(patience):
+                return
+            what = (
+                f"the event loop of the thread that owns this client did not run for {patience:g} s, so the call was "
+                f"{'cut off' if begun else 'not made'}"
+            )
+            if patience < PATIENCE:  # it may have been busy, no more
+                raise RequestTimeout(what)
+            raise ClientStateError(f"{what}; a thread that does not run gevent all the time should leave it to a ThreadBridge")
 
     def post(self, callback: Callable[[], object]) -> None:
         """Have the owner's event loop call something; never blocks.
@@ -100,9 +114,11 @@ class _Job:
             self._wake: Callable[[], object] = self._lock.release
         else:
             self._event = Event()
-            self._watcher = self._hub.loop.async_(ref=False)
+            #: None once it is closed; the lock keeps the owner's thread from sending through it meanwhile.
+            self._watcher: Any = self._hub.loop.async_(ref=False)
+            self._watcher_lock = allocate_lock()
             self._watcher.start(self._event.set)
-            self._wake = self._watcher.send
+            self._wake = self._wake_greenlet
 
     # -- in the calling thread -----------------------------------------------------------------------------------------------
 
@@ -110,12 +126,15 @@ class _Job:
         """Whether it is done within so many seconds."""
         if self._hub is None:
             return bool(self._lock.acquire(timeout=seconds)) or self._done
-        try:
-            return bool(self._event.wait(seconds)) or self._done
-        finally:
-            if self._done:
-                self._watcher.stop()
-                self._watcher.close()
+        return bool(self._event.wait(seconds)) or self._done
+
+    def close(self) -> None:
+        """The caller waits no longer, however that came."""
+        if self._hub is not None:
+            with self._watcher_lock:
+                watcher, self._watcher = self._watcher, None
+                watcher.stop()
+                watcher.close()
 
     def result(self) -> Any:
         """What the function returned, or raised."""
@@ -140,7 +159,6 @@ class _Job:
     def cancel(self) -> None:
         """The caller waits no longer."""
         self.ticket.clear()
-        self._wake = lambda: None
         if self._greenlet is not None:
             self._greenlet.kill(block=False)
 
@@ -155,6 +173,11 @@ class _Job:
             self._error = ClientStateError("the call was cut off in the thread that owns the client")
         self._done = True
         self._wake()
+
+    def _wake_greenlet(self) -> None:
+        with self._watcher_lock:
+            if self._watcher is not None:
+                self._watcher.send()
 
 
 def from_any_thread(method: F) -> F:

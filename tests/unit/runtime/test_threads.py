@@ -16,6 +16,7 @@ from grocketmq.runtime import threads
 from grocketmq.runtime.bridge import ThreadBridge
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
+from tests.helpers import wait_for
 
 colour = contextvars.ContextVar("colour", default="none")
 native_sleep = get_original("time", "sleep")
@@ -50,6 +51,10 @@ class Service(Lifecycle):
 
     def end(self) -> None:
         raise gevent.GreenletExit
+
+    def hold(self, timeout: float) -> None:
+        self.steps.append("held")
+        native_sleep(0.3)  # the whole thread, with its event loop
 
 
 def in_thread(run: Callable[[], Any]) -> Any:
@@ -137,6 +142,27 @@ def test_an_owner_that_does_not_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         gevent.sleep(0.02)  # the call that was given up does not run now
 
 
+@pytest.mark.parametrize("how", ["before", "during"])
+def test_an_owner_that_is_busy_for_a_while(how: str) -> None:
+    """It costs a call with a short timeout no more than that, whether the call was begun or not."""
+    with Service() as service:
+        caught: list[Exception] = []
+
+        def call() -> None:
+            try:
+                service.hold(timeout=0.05) if how == "during" else service.late(timeout=0.05)
+            except Exception as error:
+                caught.append(error)
+
+        get_original("_thread", "start_new_thread")(call, ())
+        if how == "before":
+            native_sleep(0.3)
+        wait_for(lambda: caught)
+        assert isinstance(caught[0], RequestTimeout)
+        assert ("not made" if how == "before" else "cut off") in str(caught[0])
+        assert service.steps == ([] if how == "before" else ["held"])
+
+
 def test_an_owner_that_turns_lets_a_call_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "PATIENCE", 0.03)
     with Service() as service, pytest.raises(RequestTimeout):
@@ -155,6 +181,33 @@ def test_a_caller_that_is_killed_takes_its_call_along() -> None:
         gevent.get_hub().threadpool.apply(thread)
         gevent.sleep(0.05)
         assert service.steps == ["ended"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_calls_that_are_given_up_leave_no_watcher(monkeypatch: pytest.MonkeyPatch, begun: bool) -> None:
+    watchers: list[Any] = []
+
+    class Noted(threads._Job):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            watchers.append(self._watcher)
+
+    def give_up() -> list[bool]:
+        for _ in range(5):
+            with gevent.Timeout(0.02 if begun else 0.0, False):
+                service.for_ever()
+        gevent.sleep(0.02)
+        left = [one.active for one in watchers]
+        gevent.get_hub().destroy(destroy_loop=True)
+        return left
+
+    monkeypatch.setattr(threads, "_Job", Noted)
+    with Service() as service:
+        assert gevent.get_hub().threadpool.apply(give_up) == [False] * 5
+        wait_for(lambda: service.steps == ["ended"] * 5 or not begun)
+        gevent.sleep(0.02)
+        monkeypatch.undo()
+        assert in_thread(service.where)  # it is as good as before
 
 
 def test_bridge() -> None:
