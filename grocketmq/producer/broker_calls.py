@@ -8,15 +8,18 @@ from time import monotonic
 import gevent
 
 from grocketmq.client.config import ClientConfig
+from grocketmq.client.instance import ClientInstance
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import TIMER_VERSION
-from grocketmq.errors import BrokerError, GRocketMQError, MessageError, RemotingError, RouteNotFoundError
+from grocketmq.errors import BrokerError, ForkError, GRocketMQError, MessageError, RemotingError, RouteNotFoundError
 from grocketmq.model.recall_handle import decode_recall_handle
 from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
 from grocketmq.model.validators import check_not_system_topic, check_topic
 from grocketmq.model.version import version_name
 from grocketmq.producer.faults import DETECT_TIMEOUT, FaultTable
+from grocketmq.producer.sends import Sends
 from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.lifecycle import ServiceState
 from grocketmq.trace import TracedClient
 
 __all__ = ["BrokerCalls"]
@@ -24,10 +27,12 @@ __all__ = ["BrokerCalls"]
 #: Seconds; a topic not sent to for so long, or at most twice, is forgotten with its route.  Long enough for the checks of a
 #: transaction, which come over the connections that routes keep open.
 KEEP_TOPICS = 3600.0
+#: Reading a member of an enumeration costs five times a global.
+_RUNNING = ServiceState.RUNNING
 
 
 class BrokerCalls(TracedClient):
-    """Part of :class:`~grocketmq.producer.producer.Producer`: its topics, and calls that concern them."""
+    """Part of :class:`~grocketmq.producer.producer.Producer`: its topics, calls about them, and the count of its sends."""
 
     def __init__(self, group: str, config: ClientConfig) -> None:
         super().__init__(group, config)
@@ -36,6 +41,35 @@ class BrokerCalls(TracedClient):
         #: Topics whose routes it needs as long as it lives.
         self._lasting_topics: set[str] = set()
         self._next_turn = monotonic() + KEEP_TOPICS
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._sends = Sends()
+
+    def _enter(self) -> Sends:
+        """Count a call in; shutdown waits for those under way.
+
+        :returns: what its other steps are to be given.
+        """
+        self._check_running()
+        sends = self._sends
+        sends.under_way += 1
+        return sends
+
+    def _leave(self, sends: Sends) -> None:
+        sends.under_way -= 1
+        if not sends.under_way and self._state is not _RUNNING:
+            sends.none.set()
+
+    def _instance_for(self, sends: Sends) -> ClientInstance:
+        """The instance, for the next step of a call.
+
+        :raises ForkError: when the producer was started anew since the call began: its message is the parent's to send.
+        """
+        instance = self._shared
+        if sends is not self._sends or instance is None:
+            raise ForkError("this call began before the fork, and goes on in the parent process only")
+        return instance
 
     def topics(self) -> Iterable[str]:
         """The topics whose routes its instance keeps fresh, such as those it has sent to within the last hour or two."""

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any
 
 import gevent
-from gevent.event import AsyncResult, Event
+from gevent.event import AsyncResult
 
 from grocketmq.client.config import split_options
 from grocketmq.errors import (
@@ -46,9 +46,9 @@ from grocketmq.producer.outgoing import Outgoing, OutgoingMaker
 from grocketmq.producer.picker import QueuePicker
 from grocketmq.producer.requests import Requests
 from grocketmq.producer.selector import QueueSelector, choose_queue, select_queue_by_hash
+from grocketmq.producer.sends import Sends
 from grocketmq.producer.window import SendWindow
 from grocketmq.runtime.deadline import Backoff, Deadline
-from grocketmq.runtime.lifecycle import ServiceState
 
 __all__ = ["Producer"]
 
@@ -58,7 +58,6 @@ log = logging.getLogger(__name__)
 _SHORTEST_TRY = 1.0
 #: Reading a member of an enumeration costs five times a global.
 _SEND_OK = SendStatus.SEND_OK
-_RUNNING = ServiceState.RUNNING
 
 
 class Producer(BrokerCalls):
@@ -87,13 +86,11 @@ class Producer(BrokerCalls):
         tolerant = self.settings.latency_fault_tolerance
         self._picker = QueuePicker(FaultTable(detecting=self.settings.fault_detector) if tolerant else None)
         self._window = SendWindow(self.settings.backpressure)
-        self._under_way = 0
         self._send_hooks: Hooks | None = None
         self._accumulator: Accumulator | None = None
-        self._idle = Event()
 
     def _debug(self) -> dict[str, Any]:
-        return {**super()._debug(), "sends_under_way": self._under_way, "async_sends_under_way": self._window.messages}
+        return {**super()._debug(), "sends_under_way": self._sends.under_way, "async_sends_under_way": self._window.messages}
 
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
@@ -105,7 +102,7 @@ class Producer(BrokerCalls):
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
         self._oneway = OnewayPacer(self._tasks)
         if isinstance(self.settings.auto_batch, AutoBatch):
-            self._accumulator = Accumulator(self.settings.auto_batch, self._tasks, self._deliver_batch)
+            self._accumulator = Accumulator(self.settings.auto_batch, self._tasks, partial(self._deliver_batch, self._sends))
         self._known = instance.routes.publish
         if self._picker.faults is not None and self.settings.fault_detector:
             self._tasks.periodic("probe brokers", DETECT_ROUND, partial(self._probe_brokers, self._picker.faults), DETECT_ROUND)
@@ -115,9 +112,7 @@ class Producer(BrokerCalls):
     def _shutdown(self, timeout: float) -> None:
         """New sends are refused by now.  Those under way end first, then brokers are told, then connections close."""
         deadline = Deadline(timeout)
-        while self._under_way and not deadline.expired:
-            self._idle.clear()
-            self._idle.wait(deadline.remaining())
+        self._sends.wait(deadline)
         self._tasks.stop_periodic()
         self._tasks.join(deadline.remaining())
         self._tasks.kill()
@@ -127,16 +122,6 @@ class Producer(BrokerCalls):
             self._stop_trace(deadline)
             self._instance.unregister_producer(self)
         self._leave_instance()
-
-    def _enter(self) -> None:
-        """Count a call in; shutdown waits for those under way."""
-        self._check_running()
-        self._under_way += 1
-
-    def _leave(self) -> None:
-        self._under_way -= 1
-        if not self._under_way and self._state is not _RUNNING:
-            self._idle.set()
 
     # -- sending -------------------------------------------------------------------------------------------------------------
 
@@ -169,14 +154,14 @@ class Producer(BrokerCalls):
         :raises RouteNotFoundError: the topic does not exist and may not be created.
         :raises RemotingError: no name server told the topic's route.
         """
-        self._enter()
+        sends = self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
             if self._send_hooks is not None:
-                return self._hooked(msg, lambda: self._deliver(self._maker.message(msg), queue, selector, arg, deadline))
-            return self._deliver(self._maker.message(msg), queue, selector, arg, deadline)
+                return self._hooked(msg, lambda: self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline))
+            return self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
         finally:
-            self._leave()
+            self._leave(sends)
 
     def _hooked(self, msg: Message, deliver: Callable[[], SendResult]) -> SendResult:
         if self._send_hooks is None:
@@ -222,16 +207,18 @@ class Producer(BrokerCalls):
         :raises SendError: the request could not be sent; and the other errors of :meth:`send`.
         :raises ClientStateError: the producer was shut down before the reply came.
         """
-        self._enter()
+        sends = self._enter()
         try:
             return self._requests.ask(
                 lambda properties: self._maker.message_with(msg, properties),
-                lambda outgoing, deadline: self._hooked(msg, lambda: self._deliver(outgoing, queue, selector, arg, deadline)),
+                lambda outgoing, deadline: self._hooked(
+                    msg, lambda: self._deliver(sends, outgoing, queue, selector, arg, deadline)
+                ),
                 msg,
                 Deadline(self.settings.send_timeout if timeout is None else timeout),
             )
         finally:
-            self._leave()
+            self._leave(sends)
 
     def send_batch(
         self, msgs: Iterable[Message], *, queue: MessageQueue | None = None, timeout: float | None = None
@@ -247,16 +234,16 @@ class Producer(BrokerCalls):
         :raises MessageError: for a list that cannot travel together, or is too large.
         :raises SendError: as :meth:`send`, and the others too.
         """
-        self._enter()
+        sends = self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
             batch = list(msgs)
             if self._send_hooks is not None and batch:
                 call = self._send_hooks.begin_send(self.group, batch, SendMode.SYNC)
-                return call.run(lambda: self._deliver(self._maker.batch(batch), queue, None, None, deadline))
-            return self._deliver(self._maker.batch(batch), queue, None, None, deadline)
+                return call.run(lambda: self._deliver(sends, self._maker.batch(batch), queue, None, None, deadline))
+            return self._deliver(sends, self._maker.batch(batch), queue, None, None, deadline)
         finally:
-            self._leave()
+            self._leave(sends)
 
     def send_async(
         self,
@@ -286,7 +273,7 @@ class Producer(BrokerCalls):
         :raises TooManyRequestsError: the bound left no room in time; nothing was sent.
         """
         call: SendCall | None = None
-        self._enter()
+        sends = self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
             if self._send_hooks is not None:
@@ -298,15 +285,17 @@ class Producer(BrokerCalls):
                 call.end(error=error)
             raise
         finally:
-            self._leave()
+            self._leave(sends)
         result = AsyncResult()
 
         def run() -> None:
             try:
                 if call is None:
-                    found = self._deliver(outgoing, queue, selector, arg, deadline, only_unanswered=True)
+                    found = self._deliver(sends, outgoing, queue, selector, arg, deadline, only_unanswered=True)
                 else:
-                    found = call.run(lambda: self._deliver(outgoing, queue, selector, arg, deadline, only_unanswered=True))
+                    found = call.run(
+                        lambda: self._deliver(sends, outgoing, queue, selector, arg, deadline, only_unanswered=True)
+                    )
             except Exception as error:
                 result.set_exception(error)
                 self._call_back(on_error, error)
@@ -347,7 +336,7 @@ class Producer(BrokerCalls):
         :raises RemotingError: there is no connection to the broker.
         """
         call: SendCall | None = None
-        self._enter()
+        sends = self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout)
             if self._send_hooks is not None:
@@ -361,14 +350,15 @@ class Producer(BrokerCalls):
                 chosen = self._picker.pick(info)
             if outgoing.timed:
                 self._check_timers(chosen, deadline)
-            address = self._instance.send_address(chosen, deadline)
+            instance = self._instance_for(sends)
+            address = instance.send_address(chosen, deadline)
             command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
             if self._oneway.turn(chosen.broker_name, deadline):
                 # Queued here, so that the messages of one caller keep their order.
-                answer = self._instance.api.send_later(address, command, chosen, outgoing.msg_id, self.settings.send_timeout)
-                self._oneway.watch(chosen.broker_name, lambda: self._confirm(answer, outgoing, chosen))
+                answer = instance.api.send_later(address, command, chosen, outgoing.msg_id, self.settings.send_timeout)
+                self._oneway.watch(chosen.broker_name, lambda: self._confirm(sends, answer, outgoing, chosen))
             else:
-                self._instance.api.send_oneway(address, command, deadline)
+                instance.api.send_oneway(address, command, deadline)
             if call is not None:
                 call.end()
         except BaseException as error:
@@ -376,15 +366,15 @@ class Producer(BrokerCalls):
                 call.end(error=error)
             raise
         finally:
-            self._leave()
+            self._leave(sends)
 
-    def _confirm(self, answer: Callable[[], SendResult], outgoing: Outgoing, queue: MessageQueue) -> None:
+    def _confirm(self, sends: Sends, answer: Callable[[], SendResult], outgoing: Outgoing, queue: MessageQueue) -> None:
         """Wait for the answer to a oneway message that asked for one; it is sent again when that fails."""
         try:
             answer()
         except GRocketMQError as error:
             if self._may_retry(error, only_unanswered=False):
-                self._deliver(outgoing, queue, None, None, Deadline(self.settings.send_timeout))
+                self._deliver(sends, outgoing, queue, None, None, Deadline(self.settings.send_timeout))
             else:
                 log.warning("a oneway message to %s was refused: %s", queue, error)
 
@@ -399,6 +389,7 @@ class Producer(BrokerCalls):
 
     def _deliver(
         self,
+        sends: Sends,
         outgoing: Outgoing,
         queue: MessageQueue | None,
         selector: QueueSelector | None,
@@ -413,6 +404,7 @@ class Producer(BrokerCalls):
         if queue is not None or selector is not None:
             wanted = choose_queue(outgoing.message, info, queue, selector, arg)
         if self._accumulator is not None and self._accumulator.takes(outgoing):
+            self._instance_for(sends)  # or a copy of the call ends here
             return self._accumulator.send(outgoing, wanted, deadline, only_unanswered)
         attempts: list[SendAttempt] = []
         stored: SendResult | None = None
@@ -425,7 +417,7 @@ class Producer(BrokerCalls):
                 gevent.sleep(min(backoff.next(), deadline.remaining()))
             began = monotonic()
             try:
-                result = self._try(outgoing, chosen, deadline, left)
+                result = self._try(sends, outgoing, chosen, deadline, left)
             except GRocketMQError as error:
                 if self._picker.faults is not None:
                     self._picker.faults.note(chosen.broker_name, monotonic() - began, error)
@@ -456,15 +448,15 @@ class Producer(BrokerCalls):
         return self._publish_info(topic, deadline)
 
     def _deliver_batch(
-        self, batch: Outgoing, queue: MessageQueue | None, deadline: Deadline, only_unanswered: bool
+        self, sends: Sends, batch: Outgoing, queue: MessageQueue | None, deadline: Deadline, only_unanswered: bool
     ) -> SendResult:
-        return self._deliver(batch, queue, None, None, deadline, only_unanswered=only_unanswered)
+        return self._deliver(sends, batch, queue, None, None, deadline, only_unanswered=only_unanswered)
 
-    def _try(self, outgoing: Outgoing, queue: MessageQueue, deadline: Deadline, left: int) -> SendResult:
+    def _try(self, sends: Sends, outgoing: Outgoing, queue: MessageQueue, deadline: Deadline, left: int) -> SendResult:
         """One try, cut short enough to leave time for those left after it."""
         if outgoing.timed:
             self._check_timers(queue, deadline)
-        instance = self._instance
+        instance = self._instance_for(sends)
         address = instance.send_address(queue, deadline)
         command = self._maker.command(outgoing, queue.broker_name, queue.queue_id)
         seconds = deadline.check("send")

@@ -33,6 +33,7 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.producer.checks import CheckPool
 from grocketmq.producer.outgoing import Outgoing
 from grocketmq.producer.producer import Producer
+from grocketmq.producer.sends import Sends
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.headers import CheckTransactionStateRequestHeader, EndTransactionRequestHeader
@@ -149,9 +150,9 @@ class TransactionProducer(Producer):
         :raises MessageError: no broker would take it; nothing was sent.
         :raises SendError: as :meth:`send`, and the others too; ``execute`` was not called.
         """
-        self._enter()
+        sends = self._enter()
         try:
-            half = self._send_half(msg, immunity_time)
+            half = self._send_half(sends, msg, immunity_time)
             end = EndTransactionRequestHeader(
                 topic=msg.topic,
                 producer_group=self.group,
@@ -163,17 +164,18 @@ class TransactionProducer(Producer):
                 bname=half.message_queue.broker_name,
             )
             state, exception = self._run(msg, arg, half, end)
+            self._instance_for(sends)  # or a copy of the call ends here
             self._end(end, state, exception, half.message_queue, msg)
             return _result(half, state, exception)
         finally:
-            self._leave()
+            self._leave(sends)
 
-    def _send_half(self, msg: Message, immunity_time: float | None) -> SendResult:
+    def _send_half(self, sends: Sends, msg: Message, immunity_time: float | None) -> SendResult:
         deadline = Deadline(self.settings.send_timeout)
         if self._send_hooks is None:
-            return self._deliver(self._half(msg, immunity_time), None, None, None, deadline)
+            return self._deliver(sends, self._half(msg, immunity_time), None, None, None, deadline)
         call = self._send_hooks.begin_send(self.group, [msg], SendMode.SYNC, transactional=True)
-        return call.run(lambda: self._deliver(self._half(msg, immunity_time), None, None, None, deadline))
+        return call.run(lambda: self._deliver(sends, self._half(msg, immunity_time), None, None, None, deadline))
 
     def _half(self, msg: Message, immunity_time: float | None) -> Outgoing:
         properties = {Property.TRANSACTION_PREPARED: "true", Property.PRODUCER_GROUP: self.group}

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from grocketmq import PullConsumer
 from grocketmq.embedded import EmbeddedCluster
 from tests.citizen.forking import SENDERS, SENDS, TOPIC
 from tests.citizen.stored import wrong_answers
+from tests.helpers import wait_for
 from tests.programs import run_program
 
 
@@ -58,3 +60,26 @@ def test_made_before_the_fork(cluster: EmbeddedCluster, patched: bool) -> None:
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
 def test_programs_started_meanwhile(cluster: EmbeddedCluster, patched: bool) -> None:
     run(cluster, "subprocess", patched)
+
+
+@pytest.mark.parametrize("how", ["send", "oneway", "auto_batch"])
+def test_copies_of_sends(cluster: EmbeddedCluster, how: str) -> None:
+    """Given a send under way at the fork, when the child has started its producer anew, then the copy sends nothing through it,
+    and the child's shutdown does not wait for it."""
+    topic = f"forked-{how}"
+    cluster.create_topic(topic, queues=1)
+    done = run_program("-W", "error", "-m", "tests.citizen.forked_send", how, namesrv=cluster.namesrv)
+    assert (done.status, done.stderr) == (0, ""), done.stderr
+    told = json.loads(done.stdout)
+    assert told["copy"] == "ForkError"
+    assert told["under_way"] == 0
+    assert told["shutdown"] < 2.0
+    assert told["parent"] == "sent"
+    with PullConsumer("judge", namesrv=cluster.namesrv) as consumer:
+
+        def stored() -> list[str]:
+            pulled = [consumer.pull(queue, "*", 0) for queue in consumer.fetch_subscribe_queues(topic)]
+            return sorted(msg.body.decode() for one in pulled for msg in one.messages)
+
+        wait_for(lambda: len(stored()) >= 2)
+        assert stored() == ["of both", "of the child"]

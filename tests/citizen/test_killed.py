@@ -110,7 +110,7 @@ def test_producer(cluster: EmbeddedCluster, name: str) -> None:
                 result = producer.send(Message(TOPIC, "after"))
                 assert producer.view_message(result.offset_msg_id).body == b"after"
             check_connections(producer)
-            assert producer._under_way == 0
+            assert producer._sends.under_way == 0
             if not came_so_far:
                 break
         else:
