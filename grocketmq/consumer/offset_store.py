@@ -11,8 +11,8 @@ from time import monotonic
 from typing import Protocol
 
 from grocketmq.client.instance import ClientInstance
-from grocketmq.errors import GRocketMQError, QueryNotFoundError
-from grocketmq.model.route import MessageQueue
+from grocketmq.errors import GRocketMQError, QueryNotFoundError, RouteNotFoundError
+from grocketmq.model.route import MASTER_ID, MessageQueue
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.turns import in_turns
 
@@ -172,4 +172,8 @@ class RemoteBrokerOffsetStore:
             self._refused.discard(queue)
 
     def _address(self, queue: MessageQueue) -> str:
-        return self._instance.master_address(queue, Deadline(_FIND_TIMEOUT))
+        """Its broker's master; while there is none, a slave, which knows the offsets too."""
+        try:
+            return self._instance.master_address(queue, Deadline(_FIND_TIMEOUT))
+        except RouteNotFoundError:
+            return self._instance.routes.broker_for_pull(queue, MASTER_ID)[0]

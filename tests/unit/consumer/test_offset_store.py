@@ -46,6 +46,15 @@ def test_a_broker_nobody_knows_is_not_none() -> None:
         store.read(MessageQueue("T", "unknown", 0))
 
 
+def test_a_slave_answers_while_there_is_no_master() -> None:
+    api, store, instance = FakeAPI(query_offset=7), RemoteBrokerOffsetStore(), FakeInstance(T=route("a"))
+    instance.api = api
+    instance.routes.broker_addrs["a"] = {1: "slave:10911"}
+    store.open(instance, "g")  # type: ignore[arg-type]
+    assert store.read(QUEUE) == 7
+    assert api.named("query_offset") == [("slave:10911", "g", QUEUE)]
+
+
 def test_offsets_increase_unless_told_otherwise() -> None:
     store, _ = store_with()
     assert store.in_memory(QUEUE) is None
