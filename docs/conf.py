@@ -16,3 +16,5 @@ html_theme = "alabaster"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+#: What grocketmq.contrib adapts to; the documents are built without them.
+autodoc_mock_imports = ["celery", "django", "flask", "locust", "opentelemetry", "prometheus_client"]
