@@ -91,7 +91,6 @@ class ClientInstance:
             self.namespace = Namespace(config.namespace, config.namespace_v2)
             self.stable_id += f"@{config.namespace or config.namespace_v2}"
         self.tasks = TaskGroup(self.client_id)
-        self.lag = HubLag()
         self.remoting = RemotingClient(
             self.tasks,
             connect_timeout=config.connect_timeout,
@@ -126,6 +125,8 @@ class ClientInstance:
         self._unused: set[str] = set()
         BrokerRequests(self.remoting, self, self.namespace)
         self._schedule()
+        # Last, for it goes on by itself: an instance that could not be made leaves none behind.
+        self.lag = HubLag()
 
     def _schedule(self) -> None:
         config = self.config
@@ -447,6 +448,8 @@ class ClientInstance:
         for address in self.routes.drop_offline():
             log.info("broker %s is in no route any more; its connection is closed", address)
             self.remoting.forget(address)
+            if self.config.vip_channel:
+                self.remoting.forget(vip_address(address))
             self.broker_versions.pop(address, None)
             self._silent.discard(address)
             self._introduced.pop(address, None)

@@ -143,7 +143,11 @@ class ConcurrentConsumeService:
             if not request.offered and request.taken < len(request.messages):
                 request.offered = True
                 pool.put(request)
-            pool.admit(len(batch))
+            try:
+                pool.admit(len(batch))
+            except BaseException:  # this greenlet ends; the batch is given to another one
+                pool.put(ConsumeRequest(queue, process_queue, batch))
+                raise
             if pool.stopped or process_queue.dropped:
                 return
             began = monotonic()

@@ -23,7 +23,13 @@ from grocketmq.consumer.offset_store import OffsetStore
 from grocketmq.consumer.pull_request import PullRequest
 from grocketmq.consumer.puller import Puller, PullOptions
 from grocketmq.consumer.service import ConsumeService
-from grocketmq.errors import FlowControlError, GRocketMQError, SubscriptionNotExistError, SubscriptionNotLatestError
+from grocketmq.errors import (
+    ConfigError,
+    FlowControlError,
+    GRocketMQError,
+    SubscriptionNotExistError,
+    SubscriptionNotLatestError,
+)
 from grocketmq.model.results import PullResult, PullStatus
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import SubscriptionData
@@ -185,7 +191,7 @@ def pause_after(error: GRocketMQError, request: PullRequest, instance: ClientIns
         instance.heartbeat_soon()
     if error.refresh_route:
         instance.refresh_routes_soon()
-    if not request.failing:
+    if not request.failing or isinstance(error, ConfigError):  # the latter ends only when somebody reads of it
         request.failing = True
         log.warning("pulling %s fails, tried every %g s: %s", request.queue, AFTER_ERROR, error)
     return AFTER_ERROR

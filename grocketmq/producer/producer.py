@@ -288,6 +288,10 @@ class Producer(BrokerCalls):
             self._leave(sends)
         result = AsyncResult()
 
+        def done() -> None:
+            """Leave the window, before a callback that may send the next one."""
+            self._window.leave(len(outgoing.body))
+
         def run() -> None:
             try:
                 if call is None:
@@ -298,14 +302,16 @@ class Producer(BrokerCalls):
                     )
             except Exception as error:
                 result.set_exception(error)
+                done()
                 self._call_back(on_error, error)
             else:
                 result.set(found)
+                done()
                 self._call_back(on_success, found)
 
         def ended(_: gevent.Greenlet) -> None:
-            self._window.leave(len(outgoing.body))
             if not result.ready():  # it was killed, perhaps before it ran
+                done()
                 result.set_exception(ClientStateError(f"{self!r} was shut down before the message was sent"))
 
         # In the caller's context: for the selector, the hooks and the callbacks.

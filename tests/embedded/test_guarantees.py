@@ -10,6 +10,7 @@ import pytest
 from gevent.event import Event
 
 from grocketmq import (
+    Backpressure,
     ConfigError,
     ConsumeFromWhere,
     ConsumeOrderlyStatus,
@@ -199,3 +200,34 @@ def test_clients_of_a_manager_whose_start_failed_can_be_started(cluster: Embedde
         producer.send(Message("T", b"x"))
         wait_for(lambda: got == [b"x", b"x"])
     assert members(cluster, "ready") == members(cluster, "late") == 0
+
+
+def test_a_listener_thrown_out_while_it_waits_loses_no_message(cluster: EmbeddedCluster, producer: Producer) -> None:
+    """Its greenlet stands in line for the next call when it is killed."""
+    for number in range(5):
+        producer.send(Message("T", b"%d" % number))
+    consumed: list[int] = []
+    consumer = PushConsumer(
+        "readers", namesrv=cluster.namesrv, consume_from=FIRST, max_messages_per_second=10, listener_concurrency=1
+    )
+    consumer.subscribe("T")
+
+    @consumer.listener
+    def listener(messages: list[Any]) -> None:
+        if not consumed:
+            gevent.spawn_later(0.02, gevent.getcurrent().kill, block=False)
+        consumed.extend(int(message.body) for message in messages)
+
+    with consumer:
+        wait_for(lambda: sorted(set(consumed)) == list(range(5)))
+    with PullConsumer("readers", namesrv=cluster.namesrv) as reader:
+        assert [reader.fetch_offset(queue) for queue in reader.fetch_subscribe_queues("T")] == [5]
+
+
+def test_callbacks_of_async_sends_may_send(cluster: EmbeddedCluster) -> None:
+    """Even where each of them takes the last room there is."""
+    done: list[Any] = []
+    with Producer("others", namesrv=cluster.namesrv, backpressure=Backpressure(4, 1 << 30)) as producer:
+        for _ in range(4):
+            producer.send_async(Message("T", b"first"), lambda _: producer.send_async(Message("T", b"second"), done.append))
+        wait_for(lambda: len(done) == 4, timeout=2.0)

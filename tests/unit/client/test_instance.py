@@ -7,6 +7,8 @@ import logging
 import gevent
 import pytest
 
+from grocketmq.client.config import ClientConfig
+from grocketmq.client.instance import ClientInstance
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.errors import (
     BrokerSystemError,
@@ -17,10 +19,11 @@ from grocketmq.errors import (
     RouteNotFoundError,
 )
 from grocketmq.model.route import BrokerData, MessageQueue, QueueData, TopicRouteData
+from grocketmq.remoting.tls import TLSConfig
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire.bodies import HEARTBEAT
 from tests.helpers import wait_for
-from tests.unit.client.fakes import FakeAPI, FakeMember, instance_with, route
+from tests.unit.client.fakes import NAMESRV, FakeAPI, FakeMember, instance_with, route
 
 
 def api_with(**routes: TopicRouteData) -> FakeAPI:
@@ -336,3 +339,21 @@ def test_a_consumer_that_leaves_during_a_round_is_passed_over() -> None:
         wait_for(lambda: first.rebalances)
         gevent.sleep(0.01)
         assert second.rebalances == 0
+
+
+def test_an_instance_that_cannot_be_made_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("grocketmq.client.instance.HubLag", lambda: started.append(1))
+    with pytest.raises(ConfigError):
+        ClientInstance(ClientConfig(namesrv=NAMESRV, tls=TLSConfig(ca_file="/no/such/file")))
+    assert not started
+
+
+def test_the_second_port_of_a_broker_that_left_is_forgotten_too() -> None:
+    with instance_with(api_with(T=route("a")), vip_channel=True) as instance:
+        instance.refresh_route("T")
+        forgotten: list[str] = []
+        instance.remoting.forget = forgotten.append  # type: ignore[method-assign]
+        instance.routes.forget("T")
+        instance._heartbeat()
+    assert forgotten == ["a:10911", "a:10909"]
