@@ -378,6 +378,18 @@ class SendError(GRocketMQError):
         return f"{self.args[0]} failed after {count} ({tries})"
 
 
+def send_failure(topic: str, attempts: Sequence[SendAttempt]) -> GRocketMQError:
+    """What a send raises when its last try has failed: all of them, or the one reason they share that no try can help.
+
+    :param topic: where the message was to go.
+    :param attempts: at least one.
+    """
+    last = attempts[-1].error
+    if isinstance(last, NoPermissionError) and all(isinstance(one.error, NoPermissionError) for one in attempts):
+        return NoPermissionError(last.code, last.remark, last.address)
+    return SendError(f"sending to topic {topic}", attempts)
+
+
 class RequestReplyTimeout(GRocketMQError, TimeoutError):
     """A request message got no reply within its time."""
 

@@ -10,7 +10,7 @@ Source: Apache RocketMQ 5.3.3, module client, class ``DefaultMQProducerImpl``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -26,12 +26,11 @@ from grocketmq.errors import (
     ClientStateError,
     GRocketMQError,
     MessageError,
-    NoPermissionError,
     NotLeaderError,
     RemotingError,
     RouteNotFoundError,
     SendAttempt,
-    SendError,
+    send_failure,
 )
 from grocketmq.hooks import Hooks, SendCall, SendMode
 from grocketmq.model.message import Message, MessageExt
@@ -288,10 +287,6 @@ class Producer(BrokerCalls):
             self._leave(sends)
         result = AsyncResult()
 
-        def done() -> None:
-            """Leave the window, before a callback that may send the next one."""
-            self._window.leave(len(outgoing.body))
-
         def run() -> None:
             try:
                 if call is None:
@@ -302,16 +297,16 @@ class Producer(BrokerCalls):
                     )
             except Exception as error:
                 result.set_exception(error)
-                done()
+                self._window.leave(len(outgoing.body))  # first, since the callback may send
                 self._call_back(on_error, error)
             else:
                 result.set(found)
-                done()
+                self._window.leave(len(outgoing.body))
                 self._call_back(on_success, found)
 
         def ended(_: gevent.Greenlet) -> None:
             if not result.ready():  # it was killed, perhaps before it ran
-                done()
+                self._window.leave(len(outgoing.body))
                 result.set_exception(ClientStateError(f"{self!r} was shut down before the message was sent"))
 
         # In the caller's context: for the selector, the hooks and the callbacks.
@@ -446,7 +441,7 @@ class Producer(BrokerCalls):
             failed_broker = chosen.broker_name
         if stored is not None:
             return stored
-        raise self._exhausted(outgoing, attempts) from attempts[-1].error
+        raise send_failure(outgoing.message.topic, attempts) from attempts[-1].error
 
     def _moved(self, topic: str, deadline: Deadline) -> TopicPublishInfo:
         with suppress(GRocketMQError):  # then the old one has to do
@@ -482,12 +477,6 @@ class Producer(BrokerCalls):
         if codes is not None and isinstance(error, BrokerError):
             return error.code in codes
         return error.retriable or isinstance(error, RouteNotFoundError)
-
-    def _exhausted(self, outgoing: Outgoing, attempts: Sequence[SendAttempt]) -> GRocketMQError:
-        last = attempts[-1].error
-        if isinstance(last, NoPermissionError) and all(isinstance(one.error, NoPermissionError) for one in attempts):
-            return NoPermissionError(last.code, last.remark, last.address)
-        return SendError(f"sending to topic {outgoing.message.topic}", attempts)
 
     def _call_back(self, callback: Callable[[Any], object] | None, value: object) -> None:
         if callback is not None:
