@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Protocol
 
+import gevent
+
 from grocketmq.client.instance import ClientInstance
-from grocketmq.errors import GRocketMQError, QueryNotFoundError, RouteNotFoundError
+from grocketmq.errors import GRocketMQError, QueryNotFoundError, RemotingError, RouteNotFoundError
 from grocketmq.model.route import MASTER_ID, MessageQueue
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.turns import in_turns
@@ -122,46 +124,61 @@ class RemoteBrokerOffsetStore:
         known.frozen = True
 
     def persist(self, queues: Iterable[MessageQueue]) -> None:
-        """See :class:`OffsetStore`; blocks at most 5 s a queue."""
+        """See :class:`OffsetStore`.  Asks all brokers at once, so that one which does not answer holds up no other's offsets;
+        for that one it blocks at most 5 s."""
         wanted = set(queues)
+        due = []
         for queue, offset in in_turns(list(self._offsets.items())):
             if queue not in wanted:
                 self.remove(queue)
             elif offset.due():
-                self.persist_one(queue)
+                due.append(queue)
+        spawn = self._instance.tasks.spawn
+        calls = [spawn(f"store offsets at {name}", self._persist_at, some) for name, some in _by_broker(due).items()]
+        try:
+            gevent.joinall(calls)
+        finally:
+            gevent.killall(
+                calls, block=False
+            )  # whoever waited was cut off: nothing may be stored later, when others have the queues
 
     def persist_one(self, queue: MessageQueue) -> bool:
         """See :class:`OffsetStore`; blocks at most 5 s."""
-        try:
-            self._store(queue)
-            return True
-        except GRocketMQError as error:
-            if queue not in self._refused:  # once for each time it begins to fail
-                self._refused.add(queue)
-                log.warning(
-                    "offset %s of %s for group %s not stored: %s",
-                    self.in_memory(queue),
-                    queue,
-                    self._group,
-                    error,
-                )
-            return False
+        return not self._persist_at([queue])
 
     def flush(self, queues: Iterable[MessageQueue]) -> None:
-        """See :class:`OffsetStore`; blocks at most 5 s a queue."""
-        failure: GRocketMQError | None = None
-        for queue in queues:
-            try:
-                self._store(queue)
-            except GRocketMQError as error:
-                failure = failure or error
-        if failure is not None:
+        """See :class:`OffsetStore`; one broker after the other, and blocks at most 5 s for one that does not answer."""
+        failures: dict[MessageQueue, GRocketMQError] = {}
+        for some in _by_broker(queues).values():
+            failures.update(self._store_at(some))
+        for failure in failures.values():
             raise failure
 
     def remove(self, queue: MessageQueue) -> None:
         """See :class:`OffsetStore`."""
         self._offsets.pop(queue, None)
         self._refused.discard(queue)
+
+    def _persist_at(self, queues: list[MessageQueue]) -> dict[MessageQueue, GRocketMQError]:
+        """Store offsets at one broker; failures are logged, and returned."""
+        failures = self._store_at(queues)
+        for queue, error in failures.items():
+            if queue not in self._refused:  # once for each time it begins to fail
+                self._refused.add(queue)
+                log.warning("offset %s of %s for group %s not stored: %s", self.in_memory(queue), queue, self._group, error)
+        return failures
+
+    def _store_at(self, queues: list[MessageQueue]) -> dict[MessageQueue, GRocketMQError]:
+        """Store offsets at one broker; it is left alone once it did not answer, since each other queue would wait as long."""
+        failures: dict[MessageQueue, GRocketMQError] = {}
+        for queue in queues:
+            try:
+                self._store(queue)
+            except GRocketMQError as error:
+                failures[queue] = error
+                if isinstance(error, RemotingError):
+                    break
+        return failures
 
     def _store(self, queue: MessageQueue) -> None:
         offset = self._offsets.get(queue)
@@ -177,3 +194,10 @@ class RemoteBrokerOffsetStore:
             return self._instance.master_address(queue, Deadline(_FIND_TIMEOUT))
         except RouteNotFoundError:
             return self._instance.routes.broker_for_pull(queue, MASTER_ID)[0]
+
+
+def _by_broker(queues: Iterable[MessageQueue]) -> dict[str, list[MessageQueue]]:
+    groups: dict[str, list[MessageQueue]] = {}
+    for queue in in_turns(queues):
+        groups.setdefault(queue.broker_name, []).append(queue)
+    return groups

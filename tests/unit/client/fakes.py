@@ -15,6 +15,7 @@ from grocketmq.errors import ConnectError, RouteNotFoundError
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.route import BrokerData, MessageQueue, Permission, QueueData, TopicPublishInfo, TopicRouteData
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.bodies import ConsumerData
 from grocketmq.wire.command import RemotingCommand
 
@@ -96,7 +97,7 @@ class FakeAPI:
 
 
 class FakeInstance:
-    """An instance with a fixed route for each topic, no tasks, and calls that go to the fake."""
+    """An instance with a fixed route for each topic, no tasks of its own, and calls that go to the fake."""
 
     client_id = "me"
     namespace = None
@@ -106,6 +107,7 @@ class FakeInstance:
         self.routes = RouteTable()
         for topic, known in routes.items():
             self.routes.update(topic, known)
+        self.tasks = TaskGroup("instance")
         self.unique_ids = UniqueIdGenerator(b"\x7f\0\0\1", 1, 1)
         self.members: list[Any] = []
         self.events: list[str] = []

@@ -5,11 +5,21 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import gevent
 import pytest
+from gevent.event import Event
 
 from grocketmq.consumer.offset_store import RemoteBrokerOffsetStore
-from grocketmq.errors import BrokerSystemError, ConnectError, GroupNotExistError, QueryNotFoundError, RouteNotFoundError
+from grocketmq.errors import (
+    BrokerSystemError,
+    ConnectError,
+    GroupNotExistError,
+    QueryNotFoundError,
+    RequestTimeout,
+    RouteNotFoundError,
+)
 from grocketmq.model.route import MessageQueue
+from tests.helpers import wait_for
 from tests.unit.client.fakes import FakeAPI, FakeInstance, route
 from tests.unit.consumer.fakes import QUEUE
 
@@ -18,7 +28,7 @@ OTHER = MessageQueue("T", "a", 1)
 
 def store_with(**answers: Any) -> tuple[RemoteBrokerOffsetStore, FakeAPI]:
     api, store = FakeAPI(**answers), RemoteBrokerOffsetStore()
-    store.open(FakeInstance(api, T=route("a")), "g")  # type: ignore[arg-type]
+    store.open(FakeInstance(api, T=route("a", "b")), "g")  # type: ignore[arg-type]
     return store, api
 
 
@@ -97,7 +107,7 @@ def test_storing_an_offset_that_is_not_there() -> None:
 
 def test_a_refusal_is_logged_once_and_met_again(caplog: pytest.LogCaptureFixture) -> None:
     """Given a broker that refuses, when offsets are stored again and again, then one line tells, until it works again."""
-    store, api = store_with(update_offset=ConnectError("refused"))
+    store, api = store_with(update_offset=BrokerSystemError(1, "no", "a"))
     store.update(QUEUE, 5, increase_only=True)
     store.update(OTHER, 6, increase_only=True)
     with caplog.at_level(logging.WARNING):
@@ -109,11 +119,55 @@ def test_a_refusal_is_logged_once_and_met_again(caplog: pytest.LogCaptureFixture
     assert store.in_memory(QUEUE) == 5
     api.answers["update_offset"] = None
     store.persist([QUEUE, OTHER])
-    api.answers["update_offset"] = ConnectError("refused")
+    api.answers["update_offset"] = BrokerSystemError(1, "no", "a")
     store.update(QUEUE, 7, increase_only=True)
     store.update(OTHER, 7, increase_only=True)
     store.persist([QUEUE, OTHER])
     assert len(caplog.records) == 4
+
+
+def test_a_broker_that_does_not_answer_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """Given a broker that does not answer, when offsets are stored, then it is asked once, and others have theirs meanwhile."""
+    answering = Event()
+
+    def update(address: str, *_: Any) -> None:
+        if address.startswith("a:"):
+            answering.wait(5)
+            raise RequestTimeout("no answer")
+
+    store, api = store_with(update_offset=update)
+    queues = [MessageQueue("T", broker, number) for broker in "ab" for number in range(4)]
+    for queue in queues:
+        store.update(queue, 5, increase_only=True)
+    storing = gevent.spawn(store.persist, queues)
+    wait_for(lambda: {(queue, 5) for queue in queues[4:]} < set(written(api)), timeout=2)
+    assert not storing.dead
+    answering.set()
+    storing.get(timeout=2)
+    assert written(api).count((queues[0], 5)) == len(caplog.records) == 1
+    assert len(written(api)) == 5
+    with pytest.raises(RequestTimeout):
+        store.flush(queues)
+    assert len(written(api)) == 10
+
+
+def test_storing_that_is_cut_off_stores_nothing_later() -> None:
+    busy, answering = Event(), Event()
+
+    def update(*_: Any) -> None:
+        busy.set()
+        answering.wait(5)
+
+    store, api = store_with(update_offset=update)
+    store.update(QUEUE, 5, increase_only=True)
+    store.update(OTHER, 5, increase_only=True)
+    storing = gevent.spawn(store.persist, [QUEUE, OTHER])
+    assert busy.wait(2)
+    storing.kill()
+    gevent.sleep(0)
+    answering.set()
+    gevent.sleep(0.01)
+    assert written(api) == [(QUEUE, 5)]
 
 
 def test_an_offset_that_did_not_move_is_stored_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
