@@ -106,11 +106,13 @@ class OrderlyConsumeService:
         return self._locks is None or self._locks.lock(queue)
 
     def quiesce(self, queue: MessageQueue, process_queue: ProcessQueue) -> bool:
-        """Wait for the batch under way; after 20 s the queue is let go of all the same."""
+        """Wait for the batch under way; 20 s after the first try the queue is let go of all the same."""
+        if process_queue.unlocking_since is None:
+            process_queue.unlocking_since = monotonic()
         deadline = Deadline(QUIESCE_PAUSE)
         while queue in self._working and not deadline.expired:
             gevent.sleep(0.005)
-        return queue not in self._working or monotonic() - process_queue.last_lock > FORCE_AFTER
+        return queue not in self._working or monotonic() - process_queue.unlocking_since > FORCE_AFTER
 
     def release(self, queue: MessageQueue) -> None:
         """Give its lock back."""

@@ -53,6 +53,7 @@ class ProcessQueue:
         "released",
         "size_bytes",
         "unlock_tries",
+        "unlocking_since",
     )
 
     def __init__(self, now: float) -> None:
@@ -87,6 +88,8 @@ class ProcessQueue:
         self.last_consume = now
         #: How often giving up the queue was put off for a batch under way.
         self.unlock_tries = 0
+        #: When giving up the queue was first tried.
+        self.unlocking_since: float | None = None
 
     def put(self, messages: Sequence[MessageExt], max_offset: int | None = None) -> bool:
         """Add what a pull found; an offset that is held already is ignored.
