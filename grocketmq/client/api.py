@@ -147,10 +147,11 @@ class ClientAPI:
 
     def send_later(
         self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float
-    ) -> Callable[[], SendResult]:
-        """As :meth:`send`, in two halves: the request is queued now, what is returned waits for the answer."""
-        answer = self._remoting.invoke_later(address, command, timeout)
-        return lambda: read_send_answer(answer(), address, queue, msg_id)
+    ) -> tuple[Callable[[], SendResult], Callable[[], None]]:
+        """As :meth:`send`, in two halves: the request is queued now.  Of the two functions returned one must be called: the
+        first waits for the answer, the second gives it up."""
+        answer, give_up = self._remoting.invoke_later(address, command, timeout)
+        return lambda: read_send_answer(answer(), address, queue, msg_id), give_up
 
     def send_oneway(self, address: str, command: SendCommand, deadline: Deadline) -> None:
         """Send a message that gets no answer; returns when it is queued for sending."""

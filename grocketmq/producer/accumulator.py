@@ -104,29 +104,43 @@ class Accumulator:
     def _gather(self, key: _Key, entry: _Entry) -> None:
         gathering = self._gatherings.get(key)
         if gathering is not None and gathering.size + len(entry.part) > self._settings.max_bytes:
-            self._tasks.spawn("auto batch", self._flush, key, gathering)
+            self._tasks.spawn("auto batch", self._flush, key, gathering)  # if it is killed first, so is the one that waits
             del self._gatherings[key]
             gathering = None
         if gathering is None:
-            gathering = self._gatherings[key] = _Gathering()
-            self._tasks.spawn_later(self._settings.max_delay, "auto batch", self._flush, key, gathering)
+            gathering = made = self._gatherings[key] = _Gathering()
+            later = self._tasks.spawn_later(self._settings.max_delay, "auto batch", self._flush, key, made)
+            later.rawlink(lambda _: self._cut_off(key, made))
         gathering.entries.append(entry)
         gathering.size += len(entry.part)
 
     def _flush(self, key: _Key, gathering: _Gathering) -> None:
+        if self._take(key, gathering):
+            try:
+                self._send(key, gathering.entries)
+            finally:
+                self._settle(gathering)
+
+    def _cut_off(self, key: _Key, gathering: _Gathering) -> None:
+        """What was to send has ended; it may have been killed before it ran."""
+        if self._take(key, gathering):
+            self._settle(gathering)
+
+    def _take(self, key: _Key, gathering: _Gathering) -> bool:
+        """Let nothing join any more; whether nobody else has taken it."""
         if gathering.gone:
-            return
+            return False
         gathering.gone = True
         if self._gatherings.get(key) is gathering:
             del self._gatherings[key]
-        entries = gathering.entries
-        try:
-            self._send(key, entries)
-        finally:
-            for entry in entries:
-                self._room.leave(len(entry.part))
-                if not entry.result.ready():
-                    entry.result.set_exception(ClientStateError("the producer was shut down before the message was sent"))
+        return True
+
+    def _settle(self, gathering: _Gathering) -> None:
+        """Give the room back, and tell those whose message was not sent; never blocks."""
+        for entry in gathering.entries:
+            self._room.leave(len(entry.part))
+            if not entry.result.ready():
+                entry.result.set_exception(ClientStateError("the producer was shut down before the message was sent"))
 
     def _send(self, key: _Key, entries: list[_Entry]) -> None:
         """Send a batch and tell each caller; one by one when the broker does not like all of it."""

@@ -83,23 +83,32 @@ class OnewayPacer:
                 raise TooManyRequestsError(f"broker {broker_name} does not keep up with oneway messages")
         return True
 
-    def watch(self, broker_name: str, answer: Callable[[], object]) -> None:
+    def watch(self, broker_name: str, answer: Callable[[], object], give_up: Callable[[], None]) -> None:
         """Wait for an answer in the background; never blocks.
 
         :param broker_name: who answers.
         :param answer: waits for it.
+        :param give_up: called instead when the wait was cut off before it began; must not block.
         """
         lane = self._lanes[broker_name]
         lane.missing += 1
-        self._tasks.spawn(f"oneway probe to {broker_name}", self._await, lane, answer)
+        began: float | None = None
+
+        def wait() -> None:
+            nonlocal began
+            began = monotonic()
+            try:
+                answer()
+            finally:
+                lane.answered(monotonic() - began)
+
+        def ended(_: object) -> None:
+            if began is None:  # it was killed before it ran
+                lane.answered(FAST)
+                give_up()
+
+        self._tasks.spawn(f"oneway probe to {broker_name}", wait).rawlink(ended)
 
     def close(self) -> None:
         """End; never blocks."""
         self._gate.close()
-
-    def _await(self, lane: _Lane, answer: Callable[[], object]) -> None:
-        began = monotonic()
-        try:
-            answer()
-        finally:
-            lane.answered(monotonic() - began)

@@ -356,8 +356,9 @@ class Producer(BrokerCalls):
             command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
             if self._oneway.turn(chosen.broker_name, deadline):
                 # Queued here, so that the messages of one caller keep their order.
-                answer = instance.api.send_later(address, command, chosen, outgoing.msg_id, self.settings.send_timeout)
-                self._oneway.watch(chosen.broker_name, lambda: self._confirm(sends, answer, outgoing, chosen))
+                timeout = self.settings.send_timeout
+                answer, give_up = instance.api.send_later(address, command, chosen, outgoing.msg_id, timeout)
+                self._oneway.watch(chosen.broker_name, lambda: self._confirm(sends, answer, outgoing, chosen), give_up)
             else:
                 instance.api.send_oneway(address, command, deadline)
             if call is not None:

@@ -178,12 +178,15 @@ class RemotingClient:
         self._tasks.spawn(f"call {request.code} to {address}", run).rawlink(ended)
         return result
 
-    def invoke_later(self, address: str, request: RemotingCommand, timeout: float) -> Callable[[], RemotingCommand]:
+    def invoke_later(
+        self, address: str, request: RemotingCommand, timeout: float
+    ) -> tuple[Callable[[], RemotingCommand], Callable[[], None]]:
         """Queue a request now, in its order among those of this greenlet, and wait for its answer later.
 
         Blocks for a connection and for room, at most ``timeout`` seconds.
 
-        :returns: waits for the answer and returns it, or raises as :meth:`invoke`; to be called once, in any greenlet.
+        :returns: two functions, of which one is to be called once, in any greenlet: the first waits for the answer and
+            returns it, or raises as :meth:`invoke`; the second gives it up and never blocks.
         :raises RemotingError: when it could not be queued.
         """
         deadline = Deadline(timeout)
@@ -196,7 +199,7 @@ class RemotingClient:
             self._after(address, request, found)
             return found
 
-        return answer
+        return answer, lambda: connection.forget(call)
 
     def invoke_oneway(self, address: str, request: RemotingCommand, timeout: float) -> None:
         """Send a request that gets no answer; blocks until it is queued for sending, at most ``timeout`` seconds.

@@ -162,9 +162,8 @@ class Connection:
             raise self._failure()
 
     def begin(self, opaque: int, frame: bytes, deadline: Deadline) -> Call:
-        """Queue a request; blocks at most until the deadline, and only for room.
-
-        :meth:`finish` must follow, in any greenlet.
+        """Queue a request; blocks at most until the deadline, and only for room.  Then :meth:`finish` or :meth:`forget` must
+        follow, in any greenlet.
 
         :param opaque: the request's opaque, unique among the calls in flight.
         :param frame: the whole frame.
@@ -203,10 +202,14 @@ class Connection:
             answer: RemotingCommand = call.waiter.get()
             return answer
         finally:
-            self._pending.pop(call.opaque, None)
-            self._permits.release()
-            if self._retiring:
-                self._leave()
+            self.forget(call)
+
+    def forget(self, call: Call) -> None:
+        """Give back the room of a call that nobody will :meth:`finish`; never blocks."""
+        self._pending.pop(call.opaque, None)
+        self._permits.release()
+        if self._retiring:
+            self._leave()
 
     def post(self, frame: bytes, deadline: Deadline) -> None:
         """Send a frame that gets no answer; blocks only while too much waits to be sent.

@@ -11,6 +11,7 @@ import pytest
 
 from grocketmq import (
     AutoBatch,
+    ClientStateError,
     ConfigError,
     Message,
     MessageError,
@@ -200,6 +201,19 @@ def test_a_shutdown_sends_what_was_gathered(cluster: EmbeddedCluster) -> None:
     pending = [producer.send_async(Message("T", b"x")) for _ in range(10)]
     producer.shutdown()
     assert len({one.get(timeout=0).offset_msg_id for one in pending}) == 10
+
+
+def test_a_shutdown_that_has_no_time_tells_those_whose_messages_wait(cluster: EmbeddedCluster) -> None:
+    producer = producing(cluster, AutoBatch(max_delay=30.0), send_timeout=30.0)
+    producer.start()
+    sending = gevent.spawn(at_once, [lambda: producer.send(Message("T", b"x"))])
+    wait_for(lambda: producer._accumulator is not None and bool(producer._accumulator._gatherings))
+    accumulator = producer._accumulator
+    producer.shutdown(0)
+    (result,) = sending.get(timeout=5)
+    assert isinstance(result, ClientStateError)
+    assert accumulator is not None
+    assert accumulator._room.messages == 0
 
 
 @pytest.mark.parametrize("options", [{"max_delay": -1.0}, {"max_bytes": 0}, {"max_pending_bytes": 0}])

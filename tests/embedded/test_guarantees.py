@@ -24,6 +24,8 @@ from grocketmq import (
 )
 from grocketmq.consumer import concurrently
 from grocketmq.embedded import EmbeddedCluster
+from grocketmq.producer.oneway import PROBE_EVERY
+from grocketmq.remoting.connection import MAX_IN_FLIGHT
 from tests.helpers import wait_for
 
 FIRST = ConsumeFromWhere.FIRST_OFFSET
@@ -57,6 +59,19 @@ def test_oneway_messages_of_one_caller_keep_their_order(cluster: EmbeddedCluster
         while len(stored) < 1000:
             stored += [int(one.body) for one in consumer.pull(queue, "*", len(stored)).messages]
     assert stored == list(range(1000))
+
+
+def test_a_producer_that_ends_at_once_leaves_its_room_to_others(cluster: EmbeddedCluster, producer: Producer) -> None:
+    """Given producers that share a connection, when one ends before its oneway probe ran, then its room is given back."""
+    producer.send(Message("T", b"x"))
+    peers = producer._instance.remoting._peers.values()
+    connections = [peer.connection for peer in peers if peer.connection is not None]
+    hasty = Producer("hasty", namesrv=cluster.namesrv)
+    hasty.start()
+    for _ in range(PROBE_EVERY):
+        hasty.send_oneway(Message("T", b"x"))
+    hasty.shutdown(0)
+    wait_for(lambda: [one._permits.counter for one in connections] == [MAX_IN_FLIGHT] * len(connections))
 
 
 @pytest.mark.parametrize("slip", ["rollback", "raises", "ends its greenlet"])

@@ -168,7 +168,7 @@ def burst(pacer: OnewayPacer, count: int, send: Any, broker: str = "a", seconds:
     asked = 0
     for _ in range(count):
         if pacer.turn(broker, Deadline(seconds)):
-            pacer.watch(broker, send)
+            pacer.watch(broker, send, lambda: None)
             asked += 1
     return asked
 

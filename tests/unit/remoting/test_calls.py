@@ -615,8 +615,17 @@ def test_a_call_in_two_halves(clients: Clients, server: StartServer) -> None:
     """Requests go out in the order they were queued, whoever waits for which answer."""
     client, peer = clients(), server()
     halves = [client.invoke_later(peer.address, request(b"%d" % number), 5) for number in range(5)]
-    assert [half().body for half in reversed(halves)] == [b"4", b"3", b"2", b"1", b"0"]
+    assert [answer().body for answer, _ in reversed(halves)] == [b"4", b"3", b"2", b"1", b"0"]
     assert [got.body for got in peer.requests] == [b"0", b"1", b"2", b"3", b"4"]
+    assert_at_rest(connection_to(client, peer.address))
+
+
+def test_the_second_half_of_a_call_may_be_given_up(clients: Clients, server: StartServer) -> None:
+    client, peer = clients(), server()
+    answer, _ = client.invoke_later(peer.address, request(b"kept"), 5)
+    _, give_up = client.invoke_later(peer.address, request(b"given up"), 5)
+    give_up()
+    assert answer().body == b"kept"
     assert_at_rest(connection_to(client, peer.address))
 
 
