@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import gevent
+
 from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["CheckPool"]
@@ -46,5 +48,7 @@ class CheckPool:
         while self._waiting:
             self._waiting.popleft()()
 
-    def _ended(self, _: object) -> None:
+    def _ended(self, greenlet: gevent.Greenlet) -> None:
         self._busy -= 1
+        if self._waiting and not isinstance(greenlet.value, gevent.GreenletExit):  # one that is killed ends with the producer
+            self.put(self._waiting.popleft())

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any
 
+import gevent
+
 from grocketmq.errors import ConfigError, GRocketMQError, MessageError
 from grocketmq.hooks import SendMode
 from grocketmq.model.message import DELAY_PROPERTIES, Message, MessageExt
@@ -81,8 +83,8 @@ class TransactionProducer(Producer):
     :param execute: ``callable(msg, arg) -> LocalTransactionState``: the local transaction.  Runs in the greenlet that sends and
         may block.  An exception leaves the state UNKNOWN, since the transaction may have happened: ``check`` decides.
     :param check: ``callable(msg_ext) -> LocalTransactionState``: how the transaction of this half message ended.  Runs in a
-        greenlet of its own and may block.  An exception is UNKNOWN; the broker asks again later (15 times unless it is
-        configured otherwise, then it puts the message aside).
+        greenlet of its own and may block.  An exception, or a ``gevent.Timeout``, is UNKNOWN; the broker asks
+        again later (15 times unless it is configured otherwise, then it puts the message aside).
     :param check_pool_size: calls of ``check`` at the same time; 2000 more wait, those beyond are dropped and asked again.
     :param options: as those of :class:`~grocketmq.producer.producer.Producer`.
     :raises ConfigError: as :class:`~grocketmq.producer.producer.Producer`, or for functions or a pool size that cannot work.
@@ -226,7 +228,7 @@ class TransactionProducer(Producer):
             # A commit of this one would deliver the message once more.
             state, exception = LocalTransactionState.ROLLBACK, None
         else:
-            state, exception = self._ask("check", self._check, half)
+            state, exception = self._ask("check", self._check_in_time, half)
         end = EndTransactionRequestHeader(
             topic=half.topic,  # the header's is the broker's own
             producer_group=self.group,
@@ -239,6 +241,12 @@ class TransactionProducer(Producer):
             bname=header.bname,
         )
         self._end(end, state, exception, address, half)
+
+    def _check_in_time(self, half: MessageExt) -> object:
+        try:
+            return self._check(half)
+        except gevent.Timeout as timeout:  # no caller of ours set it, so it is a failure like another
+            raise TimeoutError(f"check let a gevent.Timeout through: {timeout}") from timeout
 
     # -- both ----------------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from grocketmq.producer import (
     select_queue_by_random,
     split_batch,
 )
+from grocketmq.producer.checks import CheckPool
 from grocketmq.producer.oneway import FIRST_WINDOW, LARGEST_WINDOW, PROBE_EVERY, SLOW, OnewayPacer
 from grocketmq.producer.outgoing import OutgoingMaker
 from grocketmq.producer.picker import QueuePicker
@@ -405,3 +406,31 @@ def test_settings_that_cannot_work_are_named(option: str, value: Any) -> None:
 def test_an_unknown_setting_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="nonsense"):
         Producer("p", namesrv="a:1", nonsense=1)
+
+
+# -- CheckPool ---------------------------------------------------------------------------------------------------------------
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_a_check_that_ends_its_greenlet_leaves_none_waiting() -> None:
+    tasks, ran = TaskGroup("test"), []
+    pool = CheckPool(tasks, 1)
+    assert pool.put(lambda: fail(ValueError("slip")))
+    for number in range(3):
+        assert pool.put(lambda number=number: ran.append(number))
+    wait_for(lambda: ran == [0, 1, 2])
+    wait_for(lambda: not len(tasks))
+
+
+def test_checks_that_wait_end_with_their_owner() -> None:
+    tasks, ran = TaskGroup("test"), []
+    pool = CheckPool(tasks, 1)
+    pool.put(lambda: gevent.sleep(30))
+    pool.put(lambda: ran.append(1))
+    gevent.sleep(0)
+    tasks.kill()
+    gevent.sleep(0.01)
+    assert (ran, len(tasks)) == ([], 0)
