@@ -27,6 +27,7 @@ from grocketmq.producer import (
     split_batch,
 )
 from grocketmq.producer.checks import CheckPool
+from grocketmq.producer.faults import FaultTable
 from grocketmq.producer.oneway import FIRST_WINDOW, LARGEST_WINDOW, PROBE_EVERY, SLOW, OnewayPacer
 from grocketmq.producer.outgoing import OutgoingMaker
 from grocketmq.producer.picker import QueuePicker
@@ -57,9 +58,10 @@ def test_each_topic_has_its_own_turn() -> None:
     assert set(picked.values()) == {5}
 
 
-def test_turns_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("faults", [None, FaultTable(detecting=False)])
+def test_turns_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch, faults: FaultTable | None) -> None:
     monkeypatch.setattr("grocketmq.producer.picker.MAX_TURNS", 5)
-    picker = QueuePicker()
+    picker = QueuePicker(faults)
     for number in range(20):
         picker.pick(info("a", topic=f"topic-{number}"))
         assert len(picker._turns) <= 5
