@@ -157,15 +157,17 @@ class Producer(BrokerCalls):
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
             if self._send_hooks is not None:
-                return self._hooked(msg, lambda: self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline))
+                return self._hooked(
+                    [msg], lambda: self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
+                )
             return self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
         finally:
             self._leave(sends)
 
-    def _hooked(self, msg: Message, deliver: Callable[[], SendResult]) -> SendResult:
-        if self._send_hooks is None:
+    def _hooked(self, msgs: list[Message], deliver: Callable[[], SendResult], *, transactional: bool = False) -> SendResult:
+        if self._send_hooks is None or not msgs:
             return deliver()
-        return self._send_hooks.begin_send(self.group, [msg], SendMode.SYNC).run(deliver)
+        return self._send_hooks.begin_send(self.group, msgs, SendMode.SYNC, transactional=transactional).run(deliver)
 
     def send_orderly(self, msg: Message, sharding_key: str) -> SendResult:
         """Send to the queue of a key, so that messages of one key keep their order while the topic's queues stay as they are.
@@ -208,14 +210,14 @@ class Producer(BrokerCalls):
         """
         sends = self._enter()
         try:
-            return self._requests.ask(
-                lambda properties: self._maker.message_with(msg, properties),
-                lambda outgoing, deadline: self._hooked(
-                    msg, lambda: self._deliver(sends, outgoing, queue, selector, arg, deadline)
-                ),
-                msg,
-                Deadline(self.settings.send_timeout if timeout is None else timeout),
-            )
+            deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
+
+            def deliver(properties: dict[str, str]) -> SendResult:
+                outgoing = self._maker.message_with(msg, properties)
+                self._requests.prepare(msg.topic, deadline)
+                return self._deliver(sends, outgoing, queue, selector, arg, deadline)
+
+            return self._requests.ask(lambda properties: self._hooked([msg], lambda: deliver(properties)), msg, deadline)
         finally:
             self._leave(sends)
 
@@ -237,10 +239,7 @@ class Producer(BrokerCalls):
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
             batch = list(msgs)
-            if self._send_hooks is not None and batch:
-                call = self._send_hooks.begin_send(self.group, batch, SendMode.SYNC)
-                return call.run(lambda: self._deliver(sends, self._maker.batch(batch), queue, None, None, deadline))
-            return self._deliver(sends, self._maker.batch(batch), queue, None, None, deadline)
+            return self._hooked(batch, lambda: self._deliver(sends, self._maker.batch(batch), queue, None, None, deadline))
         finally:
             self._leave(sends)
 
@@ -286,15 +285,11 @@ class Producer(BrokerCalls):
         finally:
             self._leave(sends)
         result = AsyncResult()
+        deliver = partial(self._deliver, sends, outgoing, queue, selector, arg, deadline, only_unanswered=True)
 
         def run() -> None:
             try:
-                if call is None:
-                    found = self._deliver(sends, outgoing, queue, selector, arg, deadline, only_unanswered=True)
-                else:
-                    found = call.run(
-                        lambda: self._deliver(sends, outgoing, queue, selector, arg, deadline, only_unanswered=True)
-                    )
+                found = deliver() if call is None else call.run(deliver)
             except Exception as error:
                 result.set_exception(error)
                 self._window.leave(len(outgoing.body))  # first, since the callback may send

@@ -16,6 +16,7 @@ Source: Apache RocketMQ 5.3.3, module client, classes ``DefaultMQProducerImpl``,
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import uuid4
 
 from gevent.event import AsyncResult
@@ -25,7 +26,7 @@ from grocketmq.errors import ClientStateError, GRocketMQError, MessageError, Req
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.namespace import reply_topic
 from grocketmq.model.properties import Property
-from grocketmq.producer.outgoing import REPLY, Outgoing
+from grocketmq.producer.outgoing import REPLY
 from grocketmq.runtime.deadline import Deadline
 
 __all__ = ["Requests", "create_reply"]
@@ -75,63 +76,53 @@ class Requests:
         self._keep = keep
         self._waiting: set[AsyncResult] = set()
 
-    def ask(
-        self,
-        make: Callable[[dict[str, str]], Outgoing],
-        send: Callable[[Outgoing, Deadline], object],
-        msg: Message,
-        deadline: Deadline,
-    ) -> MessageExt:
+    def ask(self, send: Callable[[dict[str, str]], object], msg: Message, deadline: Deadline) -> MessageExt:
         """Send a request and wait for its reply; blocks at most until the deadline.
 
-        :param make: makes it ready with these properties.
-        :param send: sends it.
+        :param send: sends it with these properties; calls :meth:`prepare` first.
         :param msg: the message.
         :raises RequestReplyTimeout: no reply in time.
         """
         instance = self._instance
         correlation_id = str(uuid4())
-        outgoing = make(
-            {
-                Property.CORRELATION_ID: correlation_id,
-                Property.REPLY_TO_CLIENT: instance.client_id,
-                Property.TTL: str(max(1, round(deadline.remaining() * 1000))),
-            }
-        )
-        self._prepare(msg.topic, deadline)
         reply = instance.replies.expect(correlation_id)
         self._waiting.add(reply)
         try:
             try:
-                send(outgoing, deadline)
+                send(
+                    {
+                        Property.CORRELATION_ID: correlation_id,
+                        Property.REPLY_TO_CLIENT: instance.client_id,
+                        Property.TTL: str(max(1, round(deadline.remaining() * 1000))),
+                    }
+                )
             except GRocketMQError:
                 if not reply.ready():  # else the request was stored, and only the answer to that was lost
                     raise
             reply.wait(deadline.remaining())
             if not reply.ready():
-                raise RequestReplyTimeout(f"no reply to {outgoing.msg_id} of topic {msg.topic} in time")
+                msg_id = msg.properties.get(Property.UNIQ_KEY)
+                raise RequestReplyTimeout(f"no reply to {msg_id} of topic {msg.topic} in time")
             found: MessageExt = reply.get()
             return found
         finally:
             self._waiting.discard(reply)
             instance.replies.forget(correlation_id)
 
-    def close(self) -> None:
-        """Wait for no reply any more: who does gets an error.  Never blocks."""
-        for reply in self._waiting:
-            if not reply.ready():
-                reply.set_exception(ClientStateError("the producer was shut down before the reply came"))
-
-    def _prepare(self, topic: str, deadline: Deadline) -> None:
-        """Have all brokers that the reply may come through know this client."""
+    def prepare(self, topic: str, deadline: Deadline) -> None:
+        """Have all brokers that the reply may come through know this client; blocks at most until the deadline."""
         instance = self._instance
         self._find_route(topic, deadline)
         for cluster in {data.cluster for data in instance.routes.routes[topic].broker_datas}:
             replies = reply_topic(cluster)
             self._keep(replies)
             if replies not in instance.routes.routes:
-                try:
+                with suppress(RouteNotFoundError):  # brokers before 4.6: there will be no reply
                     instance.refresh_route(replies, deadline.check(f"find the route of {replies}"))
-                except RouteNotFoundError:  # brokers before 4.6: there will be no reply
-                    pass
         instance.introduce(deadline)
+
+    def close(self) -> None:
+        """Wait for no reply any more: who does gets an error.  Never blocks."""
+        for reply in self._waiting:
+            if not reply.ready():
+                reply.set_exception(ClientStateError("the producer was shut down before the reply came"))

@@ -25,7 +25,6 @@ from typing import Any
 import gevent
 
 from grocketmq.errors import ConfigError, GRocketMQError, MessageError
-from grocketmq.hooks import SendMode
 from grocketmq.model.message import DELAY_PROPERTIES, Message, MessageExt
 from grocketmq.model.message_id import decode_offset_msg_id
 from grocketmq.model.namespace import TRANS_HALF_TOPIC
@@ -174,10 +173,11 @@ class TransactionProducer(Producer):
 
     def _send_half(self, sends: Sends, msg: Message, immunity_time: float | None) -> SendResult:
         deadline = Deadline(self.settings.send_timeout)
-        if self._send_hooks is None:
-            return self._deliver(sends, self._half(msg, immunity_time), None, None, None, deadline)
-        call = self._send_hooks.begin_send(self.group, [msg], SendMode.SYNC, transactional=True)
-        return call.run(lambda: self._deliver(sends, self._half(msg, immunity_time), None, None, None, deadline))
+        return self._hooked(
+            [msg],
+            lambda: self._deliver(sends, self._half(msg, immunity_time), None, None, None, deadline),
+            transactional=True,
+        )
 
     def _half(self, msg: Message, immunity_time: float | None) -> Outgoing:
         properties = {Property.TRANSACTION_PREPARED: "true", Property.PRODUCER_GROUP: self.group}

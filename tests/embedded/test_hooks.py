@@ -257,6 +257,25 @@ def test_polled_messages_are_seen(cluster: EmbeddedCluster) -> None:
     assert hook.seen[1][1].success
 
 
+def test_messages_that_wait_for_a_reply_are_seen(cluster: EmbeddedCluster) -> None:
+    """What a hook adds to them travels too."""
+    hook = Recorder()
+    with producing(cluster, hook) as producer:
+        job = gevent.spawn(producer.request, Message("T", b"x"), 10.0)
+        wait_for(lambda: len(hook.seen) == 2)
+        job.kill()  # nobody will reply
+        with pytest.raises(MessageError):
+            producer.request(Message("T", b""), 10.0)
+        queue = producer.fetch_publish_queues("T")[0]
+    assert hook.names() == ["before_send", "after_send"] * 2
+    assert hook.seen[1][1].result.message_queue == queue
+    assert isinstance(hook.seen[3][1].error, MessageError)
+    with PullConsumer("readers", namesrv=cluster.namesrv) as consumer:
+        [request] = consumer.pull(queue, "*", 0).messages
+    assert request.properties["traceparent"] == "00-1"
+    assert "CORRELATION_ID" in request.properties
+
+
 def test_requests_and_answers_are_seen(cluster: EmbeddedCluster) -> None:
     codes: list[tuple[str, int]] = []
     hook = SimpleNamespace(
