@@ -212,6 +212,8 @@ class SimpleConsumer(TracedClient):
                     self._acks.ack(target.topic, message)
             except GRocketMQError as error:
                 log.info("messages of other tags were not acknowledged and will be popped again: %s", error)
+        if found.wanted and self._hooks.on_consume:
+            self._hooks.polled(self.group, target, found.wanted)
         return found.wanted
 
     def _check_handle(self, message: MessageExt) -> None:
@@ -233,6 +235,7 @@ class SimpleConsumer(TracedClient):
     def _start(self) -> None:
         self._started_at = time()
         instance = self._join_instance()
+        self._start_hooks(instance)
         api, clocks = PopAPI(instance.remoting), BrokerClocks()
         self._acks = PopAcks(self.group, instance, api, clocks)
         self._popper = Popper(self.group, instance, api, clocks, self.settings.consume_from, self._hooks)
@@ -240,9 +243,11 @@ class SimpleConsumer(TracedClient):
         self._announce(self._subscriptions.topics())
 
     def _shutdown(self, timeout: float) -> None:
-        if self._shared is not None:
-            self._instance.unregister_consumer(self)
-            self._leave_instance()
+        if self._shared is None:
+            return
+        self._stop_trace(Deadline(timeout))
+        self._instance.unregister_consumer(self)
+        self._leave_instance()
 
     # -- for the instance ----------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from grocketmq import (
     PushConsumer,
     SendMessageContext,
     SendMode,
+    SimpleConsumer,
 )
 from grocketmq.codes import RequestCode
 from grocketmq.embedded import EmbeddedCluster
@@ -255,6 +256,19 @@ def test_polled_messages_are_seen(cluster: EmbeddedCluster) -> None:
         assert consumer.poll(5)
     assert hook.names() == ["before_consume", "after_consume"]
     assert hook.seen[1][1].success
+
+
+def test_received_messages_are_seen(cluster: EmbeddedCluster) -> None:
+    hook = Recorder()
+    with producing(cluster) as producer:
+        producer.send(Message("T", b"x"))
+    consumer = SimpleConsumer("receivers", namesrv=cluster.namesrv, consume_from=FIRST, hooks=[hook])
+    consumer.subscribe("T")
+    with consumer:
+        assert consumer.receive(wait=5.0)
+    assert hook.names() == ["before_consume", "after_consume"]
+    told = hook.seen[1][1]
+    assert (told.group, told.messages[0].body, told.success) == ("receivers", b"x", True)
 
 
 def test_messages_that_wait_for_a_reply_are_seen(cluster: EmbeddedCluster) -> None:

@@ -17,6 +17,7 @@ from grocketmq import (
     Producer,
     PullConsumer,
     PushConsumer,
+    SimpleConsumer,
     TransactionProducer,
     trace,
 )
@@ -111,13 +112,14 @@ def test_each_call_of_a_listener_is_traced(cluster: EmbeddedCluster, orderly: bo
     assert [one.beans[0].retry_times for one in found if one.trace_type is TraceType.SUB_BEFORE] == [0, 1]
 
 
-def test_polled_messages_are_traced(cluster: EmbeddedCluster) -> None:
+@pytest.mark.parametrize("kind", [LitePullConsumer, SimpleConsumer])
+def test_polled_messages_are_traced(cluster: EmbeddedCluster, kind: type[LitePullConsumer | SimpleConsumer]) -> None:
     with Producer("senders", namesrv=cluster.namesrv) as producer:
         stored = producer.send(Message("T", b"x"))
-    consumer = LitePullConsumer("pollers", namesrv=cluster.namesrv, consume_from=FIRST, trace=True)
+    consumer = kind("pollers", namesrv=cluster.namesrv, consume_from=FIRST, trace=True)
     consumer.subscribe("T")
     with consumer:
-        assert consumer.poll(5)
+        assert consumer.poll(5) if isinstance(consumer, LitePullConsumer) else consumer.receive(wait=5.0)
     found = traces(cluster)
     assert [context.trace_type for context in found] == [TraceType.SUB_BEFORE, TraceType.SUB_AFTER]
     assert {context.beans[0].msg_id for context in found} == {stored.msg_id}
