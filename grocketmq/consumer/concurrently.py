@@ -9,7 +9,7 @@ Source: Apache RocketMQ 5.3.3, module client, class ``ConsumeMessageConcurrently
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Generic, TypeVar
@@ -58,11 +58,27 @@ class ConsumeRequest(Generic[Q]):
     taken: int = 0
     offered: bool = False
 
-    def take(self, count: int) -> list[MessageExt]:
-        """The next messages, none when all are taken."""
-        batch = self.messages[self.taken : self.taken + count]
-        self.taken += len(batch)
-        return batch
+    def batches(self, pool: ListenerPool[ConsumeRequest[Q]], size: int) -> Iterator[list[MessageExt]]:
+        """For a listener greenlet: the next messages, each time that its listener may be called, until none is left or the
+        pool is stopped."""
+        self.offered = False
+        while batch := self.messages[self.taken : self.taken + size]:
+            self.taken += len(batch)
+            if not self.offered and self.taken < len(self.messages):
+                self.offered = True
+                pool.put(self)
+            try:
+                pool.admit(len(batch))
+            except BaseException:  # this greenlet ends; the batch is given to another one
+                pool.put(self.of(batch))
+                raise
+            if pool.stopped:
+                return
+            yield batch
+
+    def of(self, messages: list[MessageExt]) -> ConsumeRequest[Q]:
+        """A request for some of its messages, which were taken already."""
+        return ConsumeRequest(self.queue, self.process_queue, messages)
 
 
 class ConcurrentConsumeService:
@@ -117,15 +133,14 @@ class ConcurrentConsumeService:
     def release(self, queue: MessageQueue) -> None:
         """Nothing to release."""
 
-    def clean_expired(self, queues: dict[MessageQueue, ProcessQueue]) -> None:
+    def clean_expired(self, queue: MessageQueue, process_queue: ProcessQueue) -> None:
         """See :class:`~grocketmq.consumer.service.ConsumeService`; in broadcasting nothing is sent back."""
         if self._settings.model is MessageModel.BROADCASTING:
             return
-        for queue, process_queue in list(queues.items()):
-            for message in process_queue.expired(monotonic(), self._settings.consume_timeout):
-                if self._send_back.try_send(message, FIRST_RETRY_LEVEL) and message in process_queue:
-                    process_queue.remove([message])
-                    self._stats.topic(queue.topic).expired += 1
+        for message in process_queue.expired(monotonic(), self._settings.consume_timeout):
+            if self._send_back.try_send(message, FIRST_RETRY_LEVEL) and message in process_queue:
+                process_queue.remove([message])
+                self._stats.topic(queue.topic).expired += 1
 
     def stop(self, deadline: Deadline) -> None:
         """See :class:`~grocketmq.consumer.service.ConsumeService`; what was not handed out is not consumed."""
@@ -135,20 +150,10 @@ class ConcurrentConsumeService:
 
     def _work(self, request: ConsumeRequest[ProcessQueue]) -> None:
         """Take batches of a request until none is left: for a short listener this loop is what consuming costs."""
-        pool, queue, process_queue = self._pool, request.queue, request.process_queue
-        size = self._settings.consume_batch_size
+        queue, process_queue = request.queue, request.process_queue
         counts = self._stats.topic(queue.topic)
-        request.offered = False
-        while batch := request.take(size):
-            if not request.offered and request.taken < len(request.messages):
-                request.offered = True
-                pool.put(request)
-            try:
-                pool.admit(len(batch))
-            except BaseException:  # this greenlet ends; the batch is given to another one
-                pool.put(ConsumeRequest(queue, process_queue, batch))
-                raise
-            if pool.stopped or process_queue.dropped:
+        for batch in request.batches(self._pool, self._settings.consume_batch_size):
+            if process_queue.dropped:
                 return
             began = monotonic()
             process_queue.mark_started(batch, began)
@@ -156,11 +161,12 @@ class ConcurrentConsumeService:
             counts.listener_calls += 1
             counts.listener_seconds += monotonic() - began
             counts.consumed += consumed
+            done = batch
             if consumed < len(batch):
                 counts.failed += len(batch) - consumed
-                batch = self._send_rest_back(request, batch, consumed, delay_level)
-            offset = process_queue.remove(batch)
-            if offset != NO_OFFSET and not request.process_queue.dropped:  # else its next owner gets them all again
+                done = self._send_rest_back(request, batch, consumed, delay_level)
+            offset = process_queue.remove(done)
+            if offset != NO_OFFSET and not process_queue.dropped:  # else its next owner gets them all again
                 self._store.update(queue, offset, increase_only=True)
 
     def _call_listener(self, request: ConsumeRequest[ProcessQueue], batch: list[MessageExt]) -> tuple[int, int]:
@@ -175,7 +181,7 @@ class ConcurrentConsumeService:
             self._pool.log_failure(len(batch), request.queue)
             return 0, context.delay_level_when_next_consume
         except BaseException:  # this greenlet ends; its messages are given to another one
-            self._pool.put(ConsumeRequest(request.queue, request.process_queue, batch), CONSUME_AGAIN_PAUSE)
+            self._pool.put(request.of(batch), CONSUME_AGAIN_PAUSE)
             raise
 
     def _send_rest_back(
@@ -187,7 +193,7 @@ class ConcurrentConsumeService:
         kept = [message for message in batch[consumed:] if not self._sent_back(request, message, delay_level)]
         if not kept:
             return batch
-        self._pool.put(ConsumeRequest(request.queue, request.process_queue, kept), CONSUME_AGAIN_PAUSE)
+        self._pool.put(request.of(kept), CONSUME_AGAIN_PAUSE)
         return [message for message in batch if message not in kept]
 
     def _sent_back(self, request: ConsumeRequest[ProcessQueue], message: MessageExt, delay_level: int) -> bool:

@@ -119,7 +119,7 @@ class OrderlyConsumeService:
         if self._locks is not None:
             self._locks.unlock([queue])
 
-    def clean_expired(self, queues: dict[MessageQueue, ProcessQueue]) -> None:
+    def clean_expired(self, queue: MessageQueue, process_queue: ProcessQueue) -> None:
         """An orderly message is never overdue: to give it up would break the order."""
 
     def stop(self, deadline: Deadline) -> None:

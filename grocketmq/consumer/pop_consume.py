@@ -23,7 +23,7 @@ from time import monotonic
 
 import gevent
 
-from grocketmq.consumer.concurrently import ConsumeRequest
+from grocketmq.consumer.concurrently import CONSUME_AGAIN_PAUSE, ConsumeRequest
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.listener import ConsumeContext, consumed_of
 from grocketmq.consumer.listener_pool import ListenerPool
@@ -117,15 +117,7 @@ class PopConsumeService:
     # -- the listener greenlets ----------------------------------------------------------------------------------------------
 
     def _work(self, request: ConsumeRequest[PopQueue]) -> None:
-        request.offered = False
-        while not self._pool.stopped:
-            batch = request.take(self._settings.consume_batch_size)
-            if not batch:
-                return
-            if not request.offered and request.taken < len(request.messages):
-                request.offered = True
-                self._pool.put(request)
-            self._pool.admit(len(batch))
+        for batch in request.batches(self._pool, self._settings.consume_batch_size):
             fresh = self._sort_out(request, batch)
             if fresh:
                 self._consume(request, fresh)
@@ -153,6 +145,9 @@ class PopConsumeService:
         except (Exception, gevent.Timeout):  # a Timeout that the listener set and let through is a failure of the listener
             self._pool.log_failure(len(batch), request.queue)
             consumed = 0
+        except BaseException:  # this greenlet ends; its messages are given to another one
+            self._pool.put(request.of(batch), CONSUME_AGAIN_PAUSE)
+            raise
         counts = self._stats.topic(request.queue.topic)
         counts.listener_calls += 1
         counts.listener_seconds += monotonic() - began

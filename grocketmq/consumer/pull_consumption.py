@@ -157,7 +157,7 @@ class PullConsumption(Consumption):
 
     def _clean_expired(self) -> None:
         for queue, held in in_turns(list(self._process_queues.items())):
-            self._consuming.clean_expired({queue: held})
+            self._consuming.clean_expired(queue, held)
 
     def _renew_locks(self) -> float | None:
         """Renew; come back soon while some queue is not locked."""

@@ -40,8 +40,8 @@ class ConsumeService(QueueWork, Protocol):
     def pull_pause(self, process_queue: ProcessQueue) -> float:
         """Seconds to wait before the queue may be pulled; 0 for none.  Never blocks."""
 
-    def clean_expired(self, queues: dict[MessageQueue, ProcessQueue]) -> None:
-        """Send back what listeners have held too long; blocks for the calls."""
+    def clean_expired(self, queue: MessageQueue, process_queue: ProcessQueue) -> None:
+        """Send back what listeners have held too long of a queue; blocks for the calls."""
 
     def stop(self, deadline: Deadline) -> None:
         """Hand out nothing more and wait for listeners; blocks at most until the deadline."""

@@ -243,7 +243,7 @@ def test_what_is_held_too_long_is_sent_back_once() -> None:
         bench.submit(1, 2)
         wait_for(lambda: bench.held.count == 1)
         gevent.sleep(0.02)
-        bench.service.clean_expired({QUEUE: bench.held})
+        bench.service.clean_expired(QUEUE, bench.held)
         assert bench.send_back.sent == [(1, concurrently.FIRST_RETRY_LEVEL)]
         assert (bench.held.count, bench.counts.expired) == (0, 1)
         release.set()
@@ -257,7 +257,7 @@ def test_an_expired_message_that_nobody_takes_stays() -> None:
     with consuming(lambda msgs: release.wait(), FakeSendBack(False), consume_timeout=0.01) as bench:
         bench.submit(1)
         gevent.sleep(0.02)
-        bench.service.clean_expired({QUEUE: bench.held})
+        bench.service.clean_expired(QUEUE, bench.held)
         assert (bench.held.count, bench.counts.expired) == (1, 0)
         release.set()
         assert bench.done() == 2
@@ -269,7 +269,7 @@ def test_a_message_that_only_waits_is_not_expired() -> None:
         bench.submit(1)
         bench.submit(2)
         gevent.sleep(0.02)
-        bench.service.clean_expired({QUEUE: bench.held})
+        bench.service.clean_expired(QUEUE, bench.held)
         assert bench.send_back.sent == [(1, concurrently.FIRST_RETRY_LEVEL)]
         release.set()
         bench.done()

@@ -13,7 +13,7 @@ import pytest
 from gevent.event import Event
 
 from grocketmq.client.pop_api import PopStatus
-from grocketmq.consumer import pop_acks, pop_service
+from grocketmq.consumer import pop_acks, pop_consume, pop_service
 from grocketmq.consumer.allocate import AllocateConsistentHash
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.listener import adapt_listener
@@ -343,6 +343,26 @@ def test_messages_of_the_groups_own_retry_topic() -> None:
         bench.done()
         assert [header.topic for _, header in bench.api.named("ack")] == ["%RETRY%g"]
     assert seen == ["%RETRY%g"]
+
+
+@pytest.mark.parametrize("where", ["_listener", "_pool.admit"])
+def test_messages_of_a_listener_greenlet_that_is_ended_go_to_another_one(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would count as not acknowledged for ever, and in the end nothing would be popped any more."""
+    monkeypatch.setattr(pop_consume, "CONSUME_AGAIN_PAUSE", 0.01)
+    seen: list[MessageExt] = []
+    with popping(seen.extend, listener_concurrency=1) as bench:
+        owner = bench.service if where == "_listener" else bench.service._pool
+        name = where.rpartition(".")[2]
+        meant = getattr(owner, name)
+
+        def once(*_: Any) -> None:
+            setattr(owner, name, meant)
+            raise gevent.GreenletExit
+
+        setattr(owner, name, once)
+        bench.submit(popped(1, 2, 3))
+        bench.done()
+        assert sorted(message.queue_offset for message in seen) == bench.acked() == [1, 2, 3]
 
 
 def test_stop_waits_for_listener_and_acknowledgement() -> None:
