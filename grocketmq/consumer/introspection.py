@@ -6,7 +6,7 @@ Source: Apache RocketMQ 5.3.3, module client, classes ``DefaultMQPushConsumerImp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from time import monotonic, time
 from typing import Any
@@ -16,16 +16,26 @@ import gevent
 from grocketmq.client.config import ClientConfig
 from grocketmq.codes import PROTOCOL_VERSION
 from grocketmq.consumer.listener import ConsumeContext, OrderlyContext, consumed_of, orderly_outcome_of
+from grocketmq.consumer.offset_store import OffsetStore
 from grocketmq.consumer.process_queue import ProcessQueue
-from grocketmq.consumer.stats import TopicRates
+from grocketmq.consumer.stats import StatsRecorder, TopicRates
 from grocketmq.model.message import MessageExt
 from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.properties import Property
 from grocketmq.model.results import ConsumeOrderlyStatus
+from grocketmq.model.route import MessageQueue
 from grocketmq.model.version import version_name
+from grocketmq.runtime.turns import in_turns
 from grocketmq.wire.bodies import CMResult, ConsumeMessageDirectlyResult, ConsumeStatus, ConsumeType, ProcessQueueInfo
 
-__all__ = ["client_properties", "consume_directly", "no_listener", "process_queue_info", "topic_status"]
+__all__ = [
+    "client_properties",
+    "consume_directly",
+    "no_listener",
+    "process_queue_infos",
+    "reached_offsets",
+    "topic_statuses",
+]
 
 _ORDERLY_RESULTS = {
     ConsumeOrderlyStatus.SUCCESS: CMResult.SUCCESS,
@@ -54,12 +64,19 @@ def client_properties(config: ClientConfig, settings: object, kind: ConsumeType,
     }
 
 
-def process_queue_info(held: ProcessQueue, commit_offset: int) -> ProcessQueueInfo:
-    """One queue as operators see it; never blocks.
+def process_queue_infos(
+    queues: Mapping[MessageQueue, ProcessQueue], store: OffsetStore
+) -> dict[MessageQueue, ProcessQueueInfo]:
+    """A consumer's queues as operators see them; lets other greenlets run when there are many.
 
-    :param held: the queue's messages.
-    :param commit_offset: the offset reached.
+    :param queues: the queues.
+    :param store: the offsets reached.
     """
+    held = list(queues.items())
+    return {queue: _process_queue_info(one, store.in_memory(queue) or 0) for queue, one in in_turns(held)}
+
+
+def _process_queue_info(held: ProcessQueue, commit_offset: int) -> ProcessQueueInfo:
     waiting, taken = held.offsets(), held.taken_offsets()
     to_epoch = time() - monotonic()
 
@@ -84,8 +101,30 @@ def process_queue_info(held: ProcessQueue, commit_offset: int) -> ProcessQueueIn
     )
 
 
-def topic_status(rates: TopicRates) -> ConsumeStatus:
-    """One topic's rates as operators see them, times in ms; never blocks."""
+def reached_offsets(queues: Iterable[MessageQueue], topic: str, store: OffsetStore) -> dict[MessageQueue, int]:
+    """The offsets reached in those queues that are a topic's; lets other greenlets run when there are many.
+
+    :param queues: a consumer's queues.
+    :param topic: the topic's name.
+    :param store: the offsets reached.
+    """
+    wanted = [queue for queue in in_turns(list(queues)) if queue.topic == topic]
+    reached = ((queue, store.in_memory(queue)) for queue in in_turns(wanted))
+    return {queue: offset for queue, offset in reached if offset is not None}
+
+
+def topic_statuses(topics: Iterable[str], stats: StatsRecorder) -> dict[str, ConsumeStatus]:
+    """Topics' rates as operators see them; never blocks.
+
+    :param topics: their names.
+    :param stats: the consumer's counts.
+    """
+    rates = stats.rates(monotonic())
+    return {topic: _topic_status(rates.get(topic, TopicRates())) for topic in topics}
+
+
+def _topic_status(rates: TopicRates) -> ConsumeStatus:
+    """Times in ms."""
     return ConsumeStatus(
         pull_rt=rates.pull_seconds * 1000,
         pull_tps=rates.pulled_per_second,

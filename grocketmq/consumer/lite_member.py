@@ -14,7 +14,13 @@ from gevent.lock import RLock
 from grocketmq.client.config import split_options
 from grocketmq.consumer.assignment import Assignment
 from grocketmq.consumer.config import LitePullConsumerConfig
-from grocketmq.consumer.introspection import client_properties, no_listener, process_queue_info, topic_status
+from grocketmq.consumer.introspection import (
+    client_properties,
+    no_listener,
+    process_queue_infos,
+    reached_offsets,
+    topic_statuses,
+)
 from grocketmq.consumer.lite_pulls import LitePulls
 from grocketmq.consumer.lite_queues import AssignedQueues
 from grocketmq.consumer.local_offset_store import LocalFileOffsetStore
@@ -23,7 +29,7 @@ from grocketmq.consumer.offset_store import OffsetStore, RemoteBrokerOffsetStore
 from grocketmq.consumer.process_queue import ProcessQueue
 from grocketmq.consumer.puller import HELD_TIMEOUT, HOLD, Puller, PullOptions
 from grocketmq.consumer.start_offset import start_offset
-from grocketmq.consumer.stats import SAMPLE_INTERVAL, StatsRecorder, TopicRates
+from grocketmq.consumer.stats import SAMPLE_INTERVAL, StatsRecorder
 from grocketmq.consumer.subscription_check import CHECK_INTERVAL, SubscriptionCheck
 from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.model.message import MessageExt
@@ -32,7 +38,6 @@ from grocketmq.model.subscription import MessageModel
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.gate import FairGate
 from grocketmq.runtime.lifecycle import ServiceState
-from grocketmq.runtime.turns import in_turns
 from grocketmq.trace import TracedClient
 from grocketmq.wire.bodies import ConsumeMessageDirectlyResult, ConsumerData, ConsumerRunningInfo, ConsumeType
 
@@ -194,9 +199,7 @@ class LiteMember(TracedClient):
         :param topic: the topic's name.
         """
         self._check_started()
-        queues = [queue for queue in in_turns(list(self._process_queues)) if queue.topic == topic]
-        committed = ((queue, self._store.in_memory(queue)) for queue in in_turns(queues))
-        return {queue: offset for queue, offset in committed if offset is not None}
+        return reached_offsets(self._process_queues, topic, self._store)
 
     def reset_offsets(self, offsets: Mapping[MessageQueue, int]) -> None:
         """Go on at these offsets, and store them; queues it does not have are passed over.  Blocks for calls to brokers.
@@ -216,12 +219,8 @@ class LiteMember(TracedClient):
         queues."""
         self._check_started()
         properties = client_properties(self.config, self.settings, ConsumeType.ACTIVELY, self._started_at)
-        queues = {
-            queue: process_queue_info(held, self._store.in_memory(queue) or 0)
-            for queue, held in in_turns(list(self._process_queues.items()))
-        }
-        rates = self._stats.rates(monotonic())
-        status = {topic: topic_status(rates.get(topic, TopicRates())) for topic in self._subscriptions.topics()}
+        queues = process_queue_infos(self._process_queues, self._store)
+        status = topic_statuses(self._subscriptions.topics(), self._stats)
         return ConsumerRunningInfo(properties, self._subscriptions.all(), queues, status_table=status)
 
     def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:

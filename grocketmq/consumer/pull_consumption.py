@@ -16,7 +16,7 @@ from grocketmq.consumer.concurrently import ConcurrentConsumeService
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.consumption import Consumption
 from grocketmq.consumer.flow_control import FlowControl
-from grocketmq.consumer.introspection import process_queue_info
+from grocketmq.consumer.introspection import process_queue_infos, reached_offsets
 from grocketmq.consumer.local_offset_store import LocalFileOffsetStore
 from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.offset_store import OffsetStore, RemoteBrokerOffsetStore
@@ -128,9 +128,7 @@ class PullConsumption(Consumption):
 
     def offsets(self, topic: str) -> dict[MessageQueue, int]:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
-        queues = [queue for queue in in_turns(list(self._process_queues)) if queue.topic == topic]
-        reached = ((queue, self._store.in_memory(queue)) for queue in in_turns(queues))
-        return {queue: offset for queue, offset in reached if offset is not None}
+        return reached_offsets(self._process_queues, topic, self._store)
 
     def reset_offset(self, queue: MessageQueue, offset: int) -> None:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
@@ -139,10 +137,7 @@ class PullConsumption(Consumption):
 
     def pull_infos(self) -> dict[MessageQueue, ProcessQueueInfo]:
         """See :class:`~grocketmq.consumer.consumption.Consumption`."""
-        return {
-            queue: process_queue_info(held, self._store.in_memory(queue) or 0)
-            for queue, held in in_turns(list(self._process_queues.items()))
-        }
+        return process_queue_infos(self._process_queues, self._store)
 
     def stop(self, deadline: Deadline) -> None:
         """Pulls stop first, so that nothing new comes; listeners end and move the offsets; these are stored while the

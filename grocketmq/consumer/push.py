@@ -17,12 +17,12 @@ from grocketmq.client.config import split_options
 from grocketmq.consumer.config import PushConsumerConfig
 from grocketmq.consumer.consumption import Consumption
 from grocketmq.consumer.hooked_listener import hooked_listener
-from grocketmq.consumer.introspection import client_properties, consume_directly, topic_status
+from grocketmq.consumer.introspection import client_properties, consume_directly, topic_statuses
 from grocketmq.consumer.listener import Listener, adapt_listener, listener_code
 from grocketmq.consumer.membership import Membership
 from grocketmq.consumer.pop_consumption import PopConsumption
 from grocketmq.consumer.pull_consumption import PullConsumption
-from grocketmq.consumer.stats import SAMPLE_INTERVAL, ConsumerStats, StatsRecorder, TopicRates
+from grocketmq.consumer.stats import SAMPLE_INTERVAL, ConsumerStats, StatsRecorder
 from grocketmq.consumer.subscription_check import CHECK_INTERVAL, SubscriptionCheck
 from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.errors import ClientStateError, ConfigError
@@ -321,8 +321,7 @@ class PushConsumer(TracedClient):
             PROP_CONSUMEORDERLY="true" if self._orderly else "false",
             PROP_THREADPOOL_CORE_SIZE=str(self.settings.listener_concurrency),
         )
-        rates = self._stats.rates(monotonic())
-        status = {topic: topic_status(rates.get(topic, TopicRates())) for topic in self._subscriptions.topics()}
+        status = topic_statuses(self._subscriptions.topics(), self._stats)
         return ConsumerRunningInfo(properties, self._subscriptions.all(), parts.pull_infos(), parts.pop_infos(), status)
 
     def consume_directly(self, message: MessageExt) -> ConsumeMessageDirectlyResult:
