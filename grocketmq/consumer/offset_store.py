@@ -138,9 +138,8 @@ class RemoteBrokerOffsetStore:
         try:
             gevent.joinall(calls)
         finally:
-            gevent.killall(
-                calls, block=False
-            )  # whoever waited was cut off: nothing may be stored later, when others have the queues
+            # Whoever waited was cut off: nothing may be stored later, when others have the queues.
+            gevent.killall(calls, block=False)
 
     def persist_one(self, queue: MessageQueue) -> bool:
         """See :class:`OffsetStore`; blocks at most 5 s."""
