@@ -1,6 +1,7 @@
-"""A program that forks while a send is under way in a selector; what became of it goes to stdout as JSON.
+"""A program that forks while a send is under way, in a selector or in a local transaction; what became of it goes to stdout as
+JSON.
 
-Usage: python -m tests.citizen.forked_send send|oneway|auto_batch
+Usage: python -m tests.citizen.forked_send send|oneway|auto_batch|transaction
 """
 
 from __future__ import annotations
@@ -13,25 +14,43 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from grocketmq import Message, MessageQueue, Producer
+from grocketmq import LocalTransactionState, Message, MessageQueue, TransactionProducer
 from tests.citizen.forking import forked
 
 
 def main(how: str) -> None:
-    producer = Producer("forked-sends", auto_batch=how == "auto_batch", send_timeout=20.0)
-    producer.start()
     topic = f"forked-{how}"
     entered, go_on = Event(), Event()
 
-    def wait_before(queues: list[MessageQueue], msg: Message, arg: object) -> MessageQueue:
+    def wait() -> None:
         entered.set()
         go_on.wait(20)
+
+    def wait_before(queues: list[MessageQueue], msg: Message, arg: object) -> MessageQueue:
+        wait()
         return queues[0]
 
+    def wait_in(msg: Message, arg: object) -> LocalTransactionState:
+        wait()
+        return LocalTransactionState.COMMIT
+
+    producer = TransactionProducer(
+        "forked-sends",
+        execute=wait_in,
+        check=lambda msg: LocalTransactionState.UNKNOWN,
+        auto_batch=how == "auto_batch",
+        send_timeout=20.0,
+    )
+    producer.start()
+
     def under_way() -> str:
+        msg = Message(topic, "of both")
         try:
-            send = producer.send_oneway if how == "oneway" else producer.send
-            send(Message(topic, "of both"), selector=wait_before)
+            if how == "transaction":
+                producer.send_in_transaction(msg)
+            else:
+                send = producer.send_oneway if how == "oneway" else producer.send
+                send(msg, selector=wait_before)
             return "sent"
         except Exception as error:
             return type(error).__name__

@@ -62,10 +62,10 @@ def test_programs_started_meanwhile(cluster: EmbeddedCluster, patched: bool) -> 
     run(cluster, "subprocess", patched)
 
 
-@pytest.mark.parametrize("how", ["send", "oneway", "auto_batch"])
+@pytest.mark.parametrize("how", ["send", "oneway", "auto_batch", "transaction"])
 def test_copies_of_sends(cluster: EmbeddedCluster, how: str) -> None:
     """Given a send under way at the fork, when the child has started its producer anew, then the copy sends nothing through it,
-    and the child's shutdown does not wait for it."""
+    nor tells the end of a transaction, and the child's shutdown does not wait for it."""
     topic = f"forked-{how}"
     cluster.create_topic(topic, queues=1)
     done = run_program("-W", "error", "-m", "tests.citizen.forked_send", how, namesrv=cluster.namesrv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import Any
 
@@ -28,6 +29,7 @@ from grocketmq.model.properties import Property, encode_properties
 from grocketmq.model.results import PullResult, PullStatus
 from grocketmq.model.route import BrokerData, MessageQueue, QueueData, TopicRouteData
 from grocketmq.model.subscription import Sql, subscription
+from grocketmq.wire import compression
 from grocketmq.wire.flags import CompressionType, MessageSysFlag, PullSysFlag
 from grocketmq.wire.headers import PullMessageRequestHeader
 from grocketmq.wire.message_codec import encode_message
@@ -318,6 +320,25 @@ def test_a_body_that_cannot_be_unpacked_does_not_hold_up_its_queue(caplog: pytes
     assert (bad.body, bad.sys_flag & MessageSysFlag.COMPRESSED) == (b"nonsense", MessageSysFlag.COMPRESSED)
     assert good.body == b"fine"
     assert "ZLIB" in caplog.text
+
+
+def test_a_form_whose_package_is_missing_is_told_of_until_somebody_mends_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No message of it is lost meanwhile: the queue waits, and each try says what to install."""
+    compression._codec.cache_clear()
+    monkeypatch.setitem(sys.modules, "lz4.frame", None)
+    monkeypatch.setitem(sys.modules, "lz4", None)
+    body = stored(5, b"packed", sys_flag=MessageSysFlag.COMPRESSED | CompressionType.LZ4.sys_flag)
+    puller, _ = puller_with(answer(body=body))
+    with pulls(lambda: puller.pull(QUEUE, subscription("T", "*"), 5, OPTIONS, None)) as bench:
+        for times in (1, 2, 3):
+            assert bench.once() == AFTER_ERROR
+            assert caplog.text.count("pip install 'grocketmq[lz4]'") == times
+        assert (bench.consuming.submitted, bench.request.next_offset, bench.store.calls) == ([], 5, [])
+        bench.answer = found(5)
+        bench.once()
+        assert bench.consuming.submitted == [[5]]
 
 
 @pytest.mark.parametrize("packed", [b"nonsense" * 10_000, zlib.compress(bytes(80 * 1024 * 1024), 1)], ids=["damaged", "bomb"])
