@@ -20,6 +20,9 @@ from tests.embedded.raw import GROUP, TOPIC, RawClient, names, pop_header
 from tests.helpers import wait_for
 
 FIRST = ConsumeFromWhere.FIRST_OFFSET
+#: Seconds.  A try gets a third of it: one that is cut off while the machine stands still stores its message twice, and these
+#: tests count messages.
+SEND_TIMEOUT = 60.0
 
 
 def popped(raw: RawClient, **more: Any) -> list[MessageExt]:
@@ -39,7 +42,7 @@ def popping(cluster: EmbeddedCluster, listener: Callable[..., object], **options
 
 @pytest.fixture
 def producer(cluster: EmbeddedCluster) -> Iterator[Producer]:
-    with Producer("p", namesrv=cluster.namesrv) as producer:
+    with Producer("p", namesrv=cluster.namesrv, send_timeout=SEND_TIMEOUT) as producer:
         producer.create_topic("T", 4)
         yield producer
 
@@ -101,7 +104,7 @@ def test_members_share_the_messages_of_a_queue(cluster: EmbeddedCluster) -> None
         popping(cluster, keep(0), instance_name="0", pop_batch_size=4),
         popping(cluster, keep(1), instance_name="1", pop_batch_size=4),
         popping(cluster, keep(2), instance_name="2", pop_batch_size=4),
-        Producer("p", namesrv=cluster.namesrv) as producer,
+        Producer("p", namesrv=cluster.namesrv, send_timeout=SEND_TIMEOUT) as producer,
     ):
         for number in range(150):
             producer.send(Message("T", b"%d" % number))
@@ -115,7 +118,7 @@ def test_what_is_not_acknowledged_comes_again(version: int) -> None:
     """Through either form of retry topic: one is acknowledged, one kept longer, one forgotten."""
     with (
         EmbeddedCluster(retry_topic_v2=version == 2, client_expiry=1e6) as cluster,
-        Producer("p", namesrv=cluster.namesrv) as producer,
+        Producer("p", namesrv=cluster.namesrv, send_timeout=SEND_TIMEOUT) as producer,
         receiving(cluster) as consumer,
     ):
         producer.create_topic("T", 4)
