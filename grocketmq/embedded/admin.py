@@ -87,7 +87,6 @@ class AdminRequests:
             RequestCode.INVOKE_BROKER_TO_RESET_OFFSET: self._reset_offset,
             RequestCode.QUERY_TOPIC_CONSUME_BY_WHO: self._consumed_by,
             RequestCode.QUERY_TOPICS_BY_CONSUMER: self._topics_of_group,
-            RequestCode.QUERY_SUBSCRIPTION_BY_CONSUMER: self._subscription_of_group,
             RequestCode.CLONE_GROUP_OFFSET: self._clone_offsets,
         }
 
@@ -172,12 +171,6 @@ class AdminRequests:
     def _topics_of_group(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         group = (request.ext_fields or {}).get("group") or ""
         return success(request, body=bodies.TOPIC_LIST.encode(TopicList(tuple(sorted(self._offsets.topics_of(group))))))
-
-    def _subscription_of_group(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
-        header = headers.QuerySubscriptionByConsumerRequestHeader.parse(request.ext_fields)
-        group = self._clients.consumers.get(header.group)
-        found = group.subscriptions.get(header.topic or "") if group is not None else None
-        return success(request, body=bodies.GROUP_SUBSCRIPTION.encode(found))
 
     def _consume_stats(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         header = headers.GetConsumeStatsRequestHeader.parse(request.ext_fields)

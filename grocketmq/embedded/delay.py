@@ -18,6 +18,7 @@ from grocketmq.embedded.store import MessageStore, Stored, tags_code
 from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import SCHEDULE_TOPIC, TIMER_TOPIC
 from grocketmq.errors import LocalProtocolError
+from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property, encode_properties
 from grocketmq.model.validators import MAX_MESSAGE_BYTES
 from grocketmq.remoting.server import Refused
@@ -65,6 +66,21 @@ class Draft:
     born_host: tuple[bytes, int]
     reconsume_times: int
     prepared_transaction_offset: int = 0
+
+    @classmethod
+    def of(cls, message: MessageExt, topic: str, queue_id: int) -> Draft:
+        """A stored message on its way to another place; its properties are shared."""
+        return cls(
+            topic,
+            queue_id,
+            message.body,
+            message.properties,
+            message.sys_flag,
+            message.flag,
+            message.born_timestamp,
+            message.origin.born_host,
+            message.reconsume_times,
+        )
 
 
 class Intake:
@@ -114,17 +130,7 @@ class Intake:
             for frame in queue.frames():
                 message = decode_message(frame, decompress=False)
                 if message.commit_log_offset not in self.delivered:
-                    draft = Draft(
-                        topic,
-                        queue_id,
-                        message.body,
-                        message.properties,
-                        message.sys_flag,
-                        message.flag,
-                        message.born_timestamp,
-                        message.origin.born_host,
-                        message.reconsume_times,
-                    )
+                    draft = Draft.of(message, topic, queue_id)
                     due = self._due_ms(draft, message.store_timestamp)
                     self._let_wait(draft, message.commit_log_offset, max(0, due - self._clock.now_ms()) / 1000)
 

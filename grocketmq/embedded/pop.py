@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from grocketmq.codes import RequestCode, ResponseCode
-from grocketmq.embedded.answers import success
+from grocketmq.embedded.answers import no_such_queue, success
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Clock, Timers
 from grocketmq.embedded.filters import EVERYTHING, MessageFilter, filter_of, is_tag_type
@@ -24,14 +24,14 @@ from grocketmq.embedded.topics import TopicTable
 from grocketmq.embedded.waiting import MakeAnswer, Waiting
 from grocketmq.errors import ConfigError
 from grocketmq.model.namespace import is_retry_topic
-from grocketmq.model.properties import Property, encode_properties
+from grocketmq.model.properties import Property
 from grocketmq.model.route import Permission
 from grocketmq.model.subscription import Sql, subscription
 from grocketmq.remoting.server import Channel, Handler, Refused
 from grocketmq.wire import headers
 from grocketmq.wire.bodies import TopicConfig
 from grocketmq.wire.command import RemotingCommand
-from grocketmq.wire.message_codec import decode_message, encode_message
+from grocketmq.wire.message_codec import decode_message, encode_again
 from grocketmq.wire.pop_info import ORDER_REVIVE_QUEUE, PopCheckPoint, retry_flag
 
 __all__ = ["Pops"]
@@ -183,11 +183,7 @@ class Pops:
         if not config.perm & Permission.READ:
             raise Refused(ResponseCode.NO_PERMISSION, f"the topic[{header.topic}] peeking message is forbidden", dict(_NOTHING))
         if header.queue_id >= config.read_queue_nums:
-            remark = (
-                f"queueId[{header.queue_id}] is illegal, topic:[{header.topic}] "
-                f"topicConfig.readQueueNums:[{config.read_queue_nums}]"
-            )
-            raise Refused(ResponseCode.INVALID_PARAMETER, remark, dict(_NOTHING))
+            raise Refused(ResponseCode.INVALID_PARAMETER, no_such_queue(header.queue_id, config), dict(_NOTHING))
         if not self._clients.group_config(header.consumer_group).consume_enable:
             remark = f"subscription group no permission, {header.consumer_group}"
             raise Refused(ResponseCode.NO_PERMISSION, remark, dict(_NOTHING))
@@ -381,21 +377,6 @@ class Pops:
 def _with_first_topic(frame: bytes, topic: str, point: PopCheckPoint) -> bytes:
     """A message of the retry topic as clients are given it: with its first topic, and the check point among its properties."""
     message = decode_message(frame, decompress=False)
-    properties = message.properties
-    properties.setdefault(Property.POP_CK, f"{point} {message.queue_offset}")
-    return encode_message(
-        topic,
-        message.body,
-        encode_properties(properties),
-        queue_id=message.queue_id,
-        queue_offset=message.queue_offset,
-        commit_log_offset=message.commit_log_offset,
-        sys_flag=message.sys_flag,
-        flag=message.flag,
-        born_timestamp=message.born_timestamp,
-        born_host=message.origin.born_host,
-        store_timestamp=message.store_timestamp,
-        store_host=message.origin.store_host,
-        reconsume_times=message.reconsume_times,
-        prepared_transaction_offset=message.prepared_transaction_offset,
-    )
+    message.topic = topic
+    message.properties.setdefault(Property.POP_CK, f"{point} {message.queue_offset}")
+    return encode_again(message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from grocketmq.codes import RequestCode, ResponseCode
-from grocketmq.embedded.answers import success
+from grocketmq.embedded.answers import no_such_queue, success
 from grocketmq.embedded.clock import Clock
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.pop_check_points import CheckPoints, PoppedQueue
@@ -73,11 +73,7 @@ class PopAcks:
         if config is None:
             raise Refused(ResponseCode.TOPIC_NOT_EXIST, f"topic[{header.topic}] not exist, apply first please!")
         if not 0 <= header.queue_id < config.read_queue_nums:
-            remark = (
-                f"queueId[{header.queue_id}] is illegal, topic:[{header.topic}] "
-                f"topicConfig.readQueueNums:[{config.read_queue_nums}]"
-            )
-            raise Refused(ResponseCode.MESSAGE_ILLEGAL, remark)
+            raise Refused(ResponseCode.MESSAGE_ILLEGAL, no_such_queue(header.queue_id, config))
         return PoppedQueue(header.consumer_group, header.topic, header.queue_id)
 
     def _ack(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:

@@ -175,16 +175,7 @@ class CheckPoints:
             topic = self.retry_topic(topic, group)
         self._topics.create_own(topic, _RETRY_QUEUES)
         self._offsets.offsets.setdefault((group, topic, 0), 0)
-        self._intake.put_plain(
-            Draft(
-                topic,
-                0,
-                message.body,
-                properties,
-                message.sys_flag,
-                message.flag,
-                message.born_timestamp,
-                self._store.store_host,
-                message.reconsume_times + 1,
-            )
-        )
+        draft = Draft.of(message, topic, 0)
+        draft.born_host = self._store.store_host
+        draft.reconsume_times += 1
+        self._intake.put_plain(draft)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from grocketmq.codes import RequestCode, ResponseCode
+from grocketmq.embedded.answers import no_such_queue
 from grocketmq.embedded.clients import ClientTable
 from grocketmq.embedded.clock import Timers
 from grocketmq.embedded.filters import EVERYTHING, MessageFilter, check_property_filter, filter_of, is_tag_type
@@ -111,11 +112,7 @@ class Pulls:
             remark = f"the topic[{header.topic}] pulling message is forbidden"
             raise Refused(ResponseCode.NO_PERMISSION, remark, {"forbiddenType": _TOPIC_FORBIDDEN})
         if not 0 <= header.queue_id < config.read_queue_nums:
-            remark = (
-                f"queueId[{header.queue_id}] is illegal, topic:[{header.topic}] "
-                f"topicConfig.readQueueNums:[{config.read_queue_nums}]"
-            )
-            raise Refused(ResponseCode.INVALID_PARAMETER, remark, {})
+            raise Refused(ResponseCode.INVALID_PARAMETER, no_such_queue(header.queue_id, config), {})
         return config
 
     def _filter(self, header: headers.PullMessageRequestHeader, config: SubscriptionGroupConfig) -> MessageFilter:

@@ -23,7 +23,7 @@ from grocketmq.model.recall_handle import RecallHandle, encode_recall_handle
 from grocketmq.model.validators import MAX_MESSAGE_BYTES, MAX_TOPIC_LENGTH, NO_SEND_TOPICS
 from grocketmq.remoting.server import Channel, Handler, Refused
 from grocketmq.wire import headers
-from grocketmq.wire.bodies import TopicConfig
+from grocketmq.wire.bodies import SubscriptionGroupConfig, TopicConfig
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import MessageSysFlag, RpcFlag
 from grocketmq.wire.message_codec import decode_batch, decode_message
@@ -49,7 +49,15 @@ class _SendAnswer(RemotingCommand):
 
     __slots__ = ("_recall_handle", "_stored", "_transaction_id")
 
-    def __init__(self, opaque: int, msg_id: str, queue_id: int, queue_offset: int) -> None:
+    def __init__(
+        self,
+        opaque: int,
+        msg_id: str,
+        queue_id: int,
+        queue_offset: int,
+        transaction_id: str | None,
+        recall_handle: str | None = None,
+    ) -> None:
         self.code = int(ResponseCode.SUCCESS)
         self.opaque = opaque
         self.flag = RpcFlag.RESPONSE
@@ -65,12 +73,6 @@ class _SendAnswer(RemotingCommand):
         self.language = LanguageCode.PYTHON
         self.version = PROTOCOL_VERSION
         self._stored = (msg_id, queue_id, queue_offset)
-        self._transaction_id: str | None = None
-        self._recall_handle: str | None = None
-
-    def add(self, transaction_id: str | None, recall_handle: str | None) -> None:
-        """Fields that not every answer has."""
-        assert self.ext_fields is not None
         self._transaction_id, self._recall_handle = transaction_id, recall_handle
         if transaction_id is not None:
             self.ext_fields["transactionId"] = transaction_id
@@ -199,9 +201,8 @@ class Sends:
         queue_id = draft.queue_id
         is_half = properties.get(Property.TRANSACTION_PREPARED, "").lower() == "true"
         stored = self._transactions.put_half(draft) if is_half else self._intake.put(draft)
-        answer = _SendAnswer(request.opaque, self._msg_id(stored), queue_id, stored.queue_offset)
-        answer.add(unique_id, self._recall_handle(properties, unique_id))
-        return answer
+        handle = self._recall_handle(properties, unique_id)
+        return _SendAnswer(request.opaque, self._msg_id(stored), queue_id, stored.queue_offset, unique_id, handle)
 
     def _recall_handle(self, properties: dict[str, str], unique_id: str) -> str | None:
         deliver_at, topic = properties.get(Property.TIMER_OUT_MS), properties.get(Property.REAL_TOPIC)
@@ -212,9 +213,7 @@ class Sends:
     def _retry(self, header: _Header, request: RemotingCommand, draft: Draft) -> None:
         """A client sends a message to its own retry topic: after too many tries it goes to the dead letters."""
         group = group_of_retry_topic(header.topic)
-        most = self._clients.group_config(group).retry_max_times
-        if request.version >= _HONOURS_MAX_RECONSUME and header.max_reconsume_times is not None:
-            most = header.max_reconsume_times
+        most = _most_tries(header, request, self._clients.group_config(group))
         if draft.reconsume_times > most or self._locks.any_held(group):
             draft.properties[Property.DELAY_TIME_LEVEL] = "-1"
             draft.topic = dlq_topic(group)
@@ -237,9 +236,8 @@ class Sends:
             ids.append(self._msg_id(stored))
         if first is None:
             raise Refused(ResponseCode.MESSAGE_ILLEGAL, "the batch holds no message")
-        answer = _SendAnswer(request.opaque, ",".join(ids), draft.queue_id, first.queue_offset)
-        answer.add(decode_properties(header.properties or "").get(Property.UNIQ_KEY), None)
-        return answer
+        transaction_id = decode_properties(header.properties or "").get(Property.UNIQ_KEY)
+        return _SendAnswer(request.opaque, ",".join(ids), draft.queue_id, first.queue_offset, transaction_id)
 
     def _msg_id(self, stored: Stored) -> str:
         return encode_offset_msg_id(*self._store.store_host, stored.commit_log_offset)
@@ -259,27 +257,23 @@ class Sends:
         properties.setdefault(Property.RETRY_TOPIC, message.topic)
         properties.setdefault(Property.ORIGIN_MESSAGE_ID, message.offset_msg_id)
         properties[Property.WAIT_STORE_MSG_OK] = "false"
-        most = config.retry_max_times
-        if request.version >= _HONOURS_MAX_RECONSUME and header.max_reconsume_times is not None:
-            most = header.max_reconsume_times
         level = header.delay_level
-        if message.reconsume_times >= most or level < 0:
+        if message.reconsume_times >= _most_tries(header, request, config) or level < 0:
             topic, queues, level = dlq_topic(header.group), _DLQ_QUEUES, 0
             self._topics.create_own(topic, queues)
         elif level == 0:
             level = _FIRST_RETRY_LEVEL + message.reconsume_times
         properties[Property.DELAY_TIME_LEVEL] = str(level)
-        self._intake.put(
-            Draft(
-                topic,
-                random.randrange(queues),
-                message.body,
-                properties,
-                message.sys_flag,
-                message.flag,
-                message.born_timestamp,
-                message.origin.born_host,
-                message.reconsume_times + 1,
-            )
-        )
+        draft = Draft.of(message, topic, random.randrange(queues))
+        draft.reconsume_times += 1
+        self._intake.put(draft)
         return success(request)
+
+
+def _most_tries(
+    header: _Header | headers.ConsumerSendMsgBackRequestHeader, request: RemotingCommand, config: SubscriptionGroupConfig
+) -> int:
+    """How often a group gets a message again, by its settings or as the client wants it."""
+    if request.version >= _HONOURS_MAX_RECONSUME and header.max_reconsume_times is not None:
+        return header.max_reconsume_times
+    return config.retry_max_times

@@ -30,7 +30,6 @@ SCHEDULE_TOPIC = "SCHEDULE_TOPIC_XXXX"
 #: Where messages with a time of delivery wait.
 TIMER_TOPIC = "rmq_sys_wheel_timer"
 
-_READ_WRITE = Permission.READ | Permission.WRITE
 _DEFAULT_TOPIC_QUEUES = 8
 #: ``%DLQ%`` or ``%RETRY%`` and a group's name.
 _MAX_RETRY_TOPIC_LENGTH = 255

@@ -23,12 +23,12 @@ from grocketmq.embedded.topics import TopicTable
 from grocketmq.model.message import MessageExt
 from grocketmq.model.message_id import encode_offset_msg_id
 from grocketmq.model.namespace import TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC
-from grocketmq.model.properties import Property, encode_properties
+from grocketmq.model.properties import Property
 from grocketmq.remoting.server import Channel, Handler, Refused
 from grocketmq.wire import headers
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import MessageSysFlag
-from grocketmq.wire.message_codec import decode_message, encode_message
+from grocketmq.wire.message_codec import decode_message, encode_again
 
 __all__ = ["Transactions"]
 
@@ -160,7 +160,8 @@ class Transactions:
         properties = half.properties
         sys_flag = half.sys_flag & ~MessageSysFlag.TRANSACTION_MASK | MessageSysFlag.TRANSACTION_COMMIT
         topic, queue_id = properties.pop(Property.REAL_TOPIC), int(properties.pop(Property.REAL_QUEUE_ID))
-        draft = _draft(half, topic, queue_id, sys_flag)
+        draft = Draft.of(half, topic, queue_id)
+        draft.sys_flag = sys_flag
         draft.prepared_transaction_offset = half.commit_log_offset
         self._intake.put(draft)
 
@@ -187,7 +188,7 @@ class Transactions:
         """Put it back, and ask a producer of its group for its end."""
         properties = half.properties
         properties[Property.TRANSACTION_CHECK_TIMES] = str(times)
-        draft = _draft(half, half.topic, half.queue_id, half.sys_flag)
+        draft = Draft.of(half, half.topic, half.queue_id)
         draft.flag = draft.reconsume_times = 0  # as a real broker puts it back
         stored = self._intake.put_plain(draft)
         self.pending[stored.queue_offset] = stored.commit_log_offset
@@ -209,26 +210,14 @@ class Transactions:
             offset_msg_id=encode_offset_msg_id(*self._store.store_host, stored.commit_log_offset),
             bname=self._broker_name,
         )
-        body = encode_message(
-            properties[Property.REAL_TOPIC],
-            half.body,
-            encode_properties({**properties, Property.WAIT_STORE_MSG_OK: "false"}),  # as a real broker sends it
-            queue_id=int(properties[Property.REAL_QUEUE_ID]),
-            queue_offset=stored.queue_offset,
-            commit_log_offset=stored.commit_log_offset,
-            sys_flag=half.sys_flag,
-            flag=half.flag,
-            born_timestamp=half.born_timestamp,
-            born_host=half.origin.born_host,
-            store_timestamp=half.store_timestamp,
-            store_host=self._store.store_host,
-            reconsume_times=half.reconsume_times,
-        )
-        return RemotingCommand(header.CODE, ext_fields=header.to_ext(), body=body)
+        half.topic, half.queue_id = properties[Property.REAL_TOPIC], int(properties[Property.REAL_QUEUE_ID])
+        half.queue_offset, half.commit_log_offset = stored
+        properties[Property.WAIT_STORE_MSG_OK] = "false"  # as a real broker sends it
+        return RemotingCommand(header.CODE, ext_fields=header.to_ext(), body=encode_again(half))
 
     def _discard(self, half: MessageExt) -> None:
         self._topics.create_own(TRANS_CHECK_MAX_TIME_TOPIC, 1)
-        self._intake.put_plain(_draft(half, TRANS_CHECK_MAX_TIME_TOPIC, 0, half.sys_flag))
+        self._intake.put_plain(Draft.of(half, TRANS_CHECK_MAX_TIME_TOPIC, 0))
 
     def _age_ms(self, half: MessageExt) -> int:
         return self._clock.now_ms() - half.born_timestamp
@@ -246,18 +235,3 @@ def _number(text: str | None) -> int | None:
         return None if text is None else int(text)
     except ValueError:
         return None
-
-
-def _draft(message: MessageExt, topic: str, queue_id: int, sys_flag: int) -> Draft:
-    """A stored message on its way to another place."""
-    return Draft(
-        topic,
-        queue_id,
-        message.body,
-        dict(message.properties),
-        sys_flag,
-        message.flag,
-        message.born_timestamp,
-        message.origin.born_host,
-        message.reconsume_times,
-    )

@@ -53,7 +53,7 @@ from zlib import crc32
 
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
 from grocketmq.model.message import Message, MessageExt, Origin
-from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties
+from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties, encode_properties
 from grocketmq.wire.compression import decompress as unpack_body
 from grocketmq.wire.flags import CompressionType, MessageSysFlag
 
@@ -63,6 +63,7 @@ __all__ = [
     "decode_batch",
     "decode_message",
     "decode_messages",
+    "encode_again",
     "encode_batch",
     "encode_batch_part",
     "encode_message",
@@ -313,6 +314,33 @@ def encode_message(
         return b"".join((head, body, topic_length, name, _INT16.pack(len(text)), text))
     except (struct.error, KeyError, UnicodeEncodeError) as error:
         raise LocalProtocolError(f"message of topic {topic[:128]!r} cannot be stored: {error}") from error
+
+
+def encode_again(message: MessageExt) -> bytes:
+    """Write a message that was read from a frame, with what was changed of it since; never blocks.
+
+    :param message: read as it is stored: :func:`decode_message` without ``decompress``.
+    :returns: one frame.
+    :raises LocalProtocolError: as :func:`encode_message`.
+    """
+    text = (
+        message._properties_bytes.decode("utf-8", "replace")
+        if message._properties is None
+        else encode_properties(message._properties)
+    )
+    return encode_message(
+        message.topic,
+        message.body,
+        text,
+        queue_id=message.queue_id,
+        queue_offset=message.queue_offset,
+        commit_log_offset=message.commit_log_offset,
+        sys_flag=message.sys_flag,
+        flag=message.flag,
+        reconsume_times=message.reconsume_times,
+        prepared_transaction_offset=message.prepared_transaction_offset,
+        **message.origin._asdict(),
+    )
 
 
 #: Sizes of the born host's and the store host's address -> bits of sys_flag.

@@ -27,8 +27,8 @@ from grocketmq.wire.message_codec import (
     decode_batch,
     decode_message,
     decode_messages,
+    encode_again,
     encode_batch,
-    encode_message,
 )
 from tests.vectors.loader import body_of, same_body, vector
 
@@ -137,22 +137,7 @@ def test_frame_as_it_is(case: Case) -> None:
 def test_frame_written(case: Case) -> None:
     frame = bytes.fromhex(case["frame_hex"])
     message = decode_message(frame, decompress=False)
-    written = encode_message(
-        message.topic,
-        message.body,
-        message._properties_bytes.decode(),
-        queue_id=message.queue_id,
-        queue_offset=message.queue_offset,
-        commit_log_offset=message.commit_log_offset,
-        sys_flag=message.sys_flag,
-        flag=message.flag,
-        born_timestamp=message.born_timestamp,
-        born_host=message.origin.born_host,
-        store_timestamp=message.store_timestamp,
-        store_host=message.origin.store_host,
-        reconsume_times=message.reconsume_times,
-        prepared_transaction_offset=message.prepared_transaction_offset,
-    )
+    written = encode_again(message)
     same_checksum = body_crc(message.body) == message.body_crc
     same_version = (case["magic"] == MAGIC_V2) == (len(message.topic.encode()) > 127)
     if same_checksum and same_version:
