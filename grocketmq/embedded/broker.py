@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -35,7 +35,7 @@ from pathlib import Path
 from grocketmq.embedded.access import signed_only
 from grocketmq.embedded.admin import AdminRequests
 from grocketmq.embedded.assignment import Assignments
-from grocketmq.embedded.clients import ClientTable
+from grocketmq.embedded.clients import EXPIRY_SCAN_INTERVAL, ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.control import Control
 from grocketmq.embedded.delay import DELAY_LEVELS, Intake
@@ -58,7 +58,6 @@ from grocketmq.embedded.store import MessageStore
 from grocketmq.embedded.table import Table
 from grocketmq.embedded.topics import TopicTable
 from grocketmq.embedded.transactions import Transactions
-from grocketmq.errors import ConfigError
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.route import MASTER_ID
 from grocketmq.remoting.server import Channel, RemotingServer
@@ -71,7 +70,6 @@ from grocketmq.wire.bodies import TopicConfig
 
 __all__ = ["Broker", "BrokerConfig"]
 
-_EXPIRY_SCAN_INTERVAL = 10.0
 _PORT = "port"
 
 log = logging.getLogger(__name__)
@@ -95,7 +93,8 @@ class BrokerConfig:
     :param credentials: the one account by which requests to brokers must be signed; None for no access control.
     :param property_filter: whether SQL92 filters are served; real brokers need ``enablePropertyFilter=true`` for it.
     :param retry_topic_v2: whether POP retry topics go by their newer names, as with ``enableRetryTopicV2=true``.
-    :param slaves: how many slaves each broker has; they serve reads of what it has, also when it is stopped.
+    :param slaves: how many slaves each broker has; they serve reads of what it has, also when it is stopped.  In a directory
+        the offsets that they are told then are kept when it is started again, or the cluster is stopped.
     """
 
     cluster: str = "DefaultCluster"
@@ -150,10 +149,8 @@ class Broker:
         self.server = RemotingServer(address, {}, self._tasks, on_closed=self._closed, tls=config.tls)
         self._ip = ip_address(split_address(address)[0]).packed
         control.attach(name, self.server, self._tasks)
-        if config.slaves and data is not None:
-            raise ConfigError("slaves share their master's memory, so there is no data directory with them")
         host = address.rpartition(":")[0]
-        #: They read what this broker has, and go on when it is stopped.
+        #: They read what this broker has in memory, and go on when it is stopped.
         self.slaves = [
             Slave(f"{name}-slave-{number}", number, f"{host}:0", clock, control, config.tls, partial(namesrv.heartbeat, self))
             for number in range(1, config.slaves + 1)
@@ -163,6 +160,7 @@ class Broker:
     def _build(self) -> None:
         """A broker without data."""
         config = self._config
+        self._loaded = False
         self.meta: Table[str, int] = Table()
         self.topics = TopicTable(config.cluster, self.name, config.auto_create_topics, self._forget_topic)
         self.store = MessageStore((self._ip, 0), self._clock.now_ms, config.max_bytes)
@@ -258,7 +256,7 @@ class Broker:
         self.store.store_host = (self._ip, self._port)
         if self._journal is not None:
             self.meta[_PORT] = self._port
-            self.server.hold_back = self._journal.hold_back
+            self._hold_back(self._journal.hold_back)
             self._tasks.loop("journal", self._journal.loop)
         self._tasks.loop("timers", self._timers.loop)
         self._tasks.loop("pulls that wait", self.pulls.waiting.loop)
@@ -276,7 +274,7 @@ class Broker:
         self.server.stop()
         if not self.addresses:
             self._namesrv.unregister(self)
-        self.server.hold_back = None
+        self._hold_back(None)
         self._tasks.kill()
         for timer in (self._next_scan, self._next_heartbeat):
             if timer is not None:
@@ -284,12 +282,15 @@ class Broker:
         self.transactions.stop()
         self.clients.forget_all()
         if self._journal is not None:
-            if not keep_data:
-                self._journal.forget_all()
-            self._journal.close()
-        if self._journal is not None or not keep_data:
+            self._journal.close(keep=keep_data)
+        if not keep_data or (self._journal is not None and not self.slaves):
             self._timers.clear()
             self._build()
+
+    def _hold_back(self, hold_back: Callable[[Callable[[bool], object]], bool] | None) -> None:
+        """Whether answers wait until what they tell of is on disk."""
+        for server in (self.server, *(slave.server for slave in self.slaves)):
+            server.hold_back = hold_back
 
     def _listen(self) -> None:
         """Listen where it did before, if it can: messages' ids hold the broker's address."""
@@ -310,8 +311,11 @@ class Broker:
         return split_address(self.address)[1]
 
     def _load(self, journal: Journal) -> None:
-        """Take in what the journal has, and have it follow."""
+        """Take in what the journal has unless it is in memory still, and have it follow."""
         journal.open()
+        if self._loaded:
+            return
+        self._loaded = True
         journal.restore(
             {
                 "topic": Saved(self.topics.configs, *as_text(bodies.TOPIC_CONFIG)),
@@ -334,7 +338,7 @@ class Broker:
 
     def _scan(self) -> None:
         self.clients.expire()
-        self._next_scan = self._timers.after(_EXPIRY_SCAN_INTERVAL, self._scan)
+        self._next_scan = self._timers.after(EXPIRY_SCAN_INTERVAL, self._scan)
 
     def _heartbeat(self) -> None:
         self._namesrv.heartbeat(self)

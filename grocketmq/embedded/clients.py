@@ -23,8 +23,10 @@ from grocketmq.wire import bodies, headers
 from grocketmq.wire.bodies import ConsumerData, HeartbeatData, SubscriptionGroupConfig
 from grocketmq.wire.command import RemotingCommand
 
-__all__ = ["ClientTable", "ConsumerGroup", "Member"]
+__all__ = ["EXPIRY_SCAN_INTERVAL", "ClientTable", "ConsumerGroup", "Member"]
 
+#: Seconds between two looks for clients that are silent for too long.
+EXPIRY_SCAN_INTERVAL = 10.0
 #: What brokers of 5.x create; older ones took longer names.
 _MAX_GROUP_LENGTH = 120
 

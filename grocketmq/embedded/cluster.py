@@ -30,7 +30,7 @@ class ClusterCounts:
     :param topics: topics of users, each counted once.
     :param groups: consumer groups with members.
     :param messages: messages that all brokers have stored, those of the brokers' own topics too.
-    :param connections: to brokers and name server.
+    :param connections: to brokers, their slaves and the name server.
     """
 
     topics: int
@@ -133,12 +133,11 @@ class EmbeddedCluster:
     def counts(self) -> ClusterCounts:
         """How much is in it; never blocks."""
         brokers = self.brokers.values()
-        servers = [self._namesrv.server, *(broker.server for broker in brokers)]
         return ClusterCounts(
             len({topic for broker in brokers for topic in broker.topic_configs.keys() - broker.topics.own}),
             len({group for broker in brokers for group in broker.clients.consumers}),
             sum(broker.store.log.count for broker in brokers),
-            sum(len(server.channels) for server in servers),
+            sum(len(server.channels) for server in self.faults.servers(None)),
         )
 
     # -- parts of it ---------------------------------------------------------------------------------------------------------
@@ -155,7 +154,8 @@ class EmbeddedCluster:
         """Stop a broker: its connections are closed and it leaves the routes.  Its slaves, if it has some, go on.
 
         :param name: which one.
-        :param keep_data: whether it has its topics, messages and offsets still when it is started again.
+        :param keep_data: whether it has its topics, messages and offsets still when it is started again; its slaves lose with
+            it what it loses.  One that is stopped already loses them too.
         """
         self.brokers[name].stop(keep_data=keep_data)
 

@@ -175,16 +175,6 @@ class Journal:
         """A topic's messages were dropped; never blocks."""
         self._note("DELETE FROM log WHERE topic = ?", (topic,))
 
-    def forget_all(self) -> None:
-        """Everything was dropped; never blocks."""
-        for one in self._saved.values():
-            one.table.on_change = None
-        self._saved = {}
-        self._changed.clear()
-        self._statements.clear()
-        self._note("DELETE FROM log", ())
-        self._note("DELETE FROM state", ())
-
     def hold_back(self, reply: Callable[[bool], object]) -> bool:
         """Have an answer wait for what changed so far; never blocks.
 
@@ -231,6 +221,10 @@ class Journal:
                 log.error("%s cannot be written: %s", self.path, error)
                 self._statements = statements + self._statements
                 written = False
+            except BaseException:
+                self._statements = statements + self._statements  # written twice they do no harm
+                self._waiting = waiting + self._waiting
+                raise
         for reply in waiting:
             reply(written)
         return written
@@ -258,8 +252,16 @@ class Journal:
             connection.execute("ROLLBACK")
             raise
 
-    def close(self) -> None:
-        """Write what is left and close the file; blocks this greenlet only."""
+    def close(self, *, keep: bool = True) -> None:
+        """Write what is left and close the file; blocks this greenlet only.
+
+        :param keep: otherwise nothing is left, also of a file that was closed before.
+        :raises ConfigError: for such a file that cannot be opened again.
+        """
+        if not keep:
+            self._drop_all()
+        elif self._connection is None and (self._statements or self._changed):
+            self.open()
         if self._connection is not None:
             self.flush()
             self._in_thread(self._connection.close)
@@ -267,6 +269,18 @@ class Journal:
         if self._pool is not None:
             self._pool.kill()
             self._pool = None
+
+    def _drop_all(self) -> None:
+        for one in self._saved.values():
+            one.table.on_change = None
+        self._saved = {}
+        self._changed.clear()
+        self._statements.clear()
+        if self._connection is None and self.path.exists():
+            self.open()
+        if self._connection is not None:
+            self._note("DELETE FROM log", ())
+            self._note("DELETE FROM state", ())
 
     def _in_thread(self, run: Callable[..., Any], *args: Any) -> Any:
         assert self._pool is not None

@@ -99,11 +99,9 @@ class NameServer:
         self._tasks.kill()
         if not keep_data:
             self.brokers.clear()
-            if self._journal is not None:
-                self._journal.forget_all()
             self.kv_config = Table()
         if self._journal is not None:
-            self._journal.close()
+            self._journal.close(keep=keep_data)
 
     def register(self, broker: RegisteredBroker) -> None:
         """Take a broker into the routes; never blocks."""

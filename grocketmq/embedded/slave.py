@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from grocketmq.codes import RequestCode, ResponseCode
-from grocketmq.embedded.clients import ClientTable
+from grocketmq.embedded.clients import EXPIRY_SCAN_INTERVAL, ClientTable
 from grocketmq.embedded.clock import Clock, Timer, Timers
 from grocketmq.embedded.control import Control
 from grocketmq.embedded.namesrv import HEARTBEAT_INTERVAL
@@ -24,7 +24,6 @@ from grocketmq.wire.command import RemotingCommand
 
 __all__ = ["Slave"]
 
-_EXPIRY_SCAN_INTERVAL = 10.0
 _WRITES = (
     RequestCode.SEND_MESSAGE,
     RequestCode.SEND_MESSAGE_V2,
@@ -36,7 +35,7 @@ _WRITES = (
 class Slave:
     """One slave; it has what its master has, without any delay, and goes on when the master is stopped.
 
-    :param name: such as ``broker-a slave 1``.
+    :param name: such as ``broker-a-slave-1``.
     :param broker_id: its id in the routes, from 1 on.
     :param address: ``host:port`` to listen on.
     :param clock: its time.
@@ -71,12 +70,17 @@ class Slave:
     def serve(
         self, store: MessageStore, topics: TopicTable, offsets: OffsetTable, expiry: float, property_filter: bool
     ) -> None:
-        """Read from these from now on; never blocks."""
+        """Read from these from now on.  One that runs is stopped and started: its clients wait for what is gone."""
+        running = self.server.running
+        if running:
+            self.stop()
         self.clients = ClientTable(topics, self._clock, expiry, property_filter=property_filter)
         self.pulls = Pulls(store, topics, self.clients, offsets, self._timers)
         parts = (self.clients, offsets, self.pulls, Queries(store))
         handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
         self.server.handlers = {**handlers, **dict.fromkeys(_WRITES, _refuse)}
+        if running:
+            self.start()
 
     def start(self) -> None:
         """Listen; does nothing when it runs."""
@@ -98,7 +102,7 @@ class Slave:
 
     def _scan(self) -> None:
         self.clients.expire()
-        self._next_scan = self._timers.after(_EXPIRY_SCAN_INTERVAL, self._scan)
+        self._next_scan = self._timers.after(EXPIRY_SCAN_INTERVAL, self._scan)
 
     def _heartbeat(self) -> None:
         self._tell_name_server()

@@ -13,6 +13,7 @@ import pytest
 
 from grocketmq import LocalTransactionState, Message, MessageExt, Producer, TransactionProducer
 from grocketmq.embedded import EmbeddedCluster
+from grocketmq.embedded import journal as journal_module
 from grocketmq.embedded.journal import Journal, LoggedMessage
 from grocketmq.errors import ConfigError
 from grocketmq.wire import headers
@@ -78,6 +79,27 @@ def test_a_broker_that_is_stopped_and_started(tmp_path: Path) -> None:
         raw.send(b"new")
     with serving(tmp_path) as (cluster, raw):
         assert [message.body for message in raw.messages()] == [b"new"]
+
+
+@pytest.mark.parametrize("started", [True, False], ids=["was started", "never started"])
+def test_data_of_what_is_stopped_is_dropped(tmp_path: Path, started: bool) -> None:
+    with serving(tmp_path) as (cluster, raw):
+        raw.send(b"old")
+        raw.call(headers.PutKVConfigRequestHeader(namespace="n", key="k", value="v"), at=cluster.namesrv)
+        cluster.stop_broker("broker-a")
+    if not started:
+        cluster = EmbeddedCluster(data=tmp_path)
+    cluster.stop_broker("broker-a", keep_data=False)
+    cluster.stop_namesrv(keep_data=False)
+    with serving(tmp_path) as (cluster, raw):
+        assert names(raw.pull()) == "TOPIC_NOT_EXIST"
+        setting = headers.GetKVConfigRequestHeader(namespace="n", key="k")
+        assert names(raw.call(setting, at=cluster.namesrv)) == "QUERY_NOT_FOUND"
+
+
+def test_nothing_to_drop(tmp_path: Path) -> None:
+    EmbeddedCluster(data=tmp_path / "none").stop_broker("broker-a", keep_data=False)
+    assert not (tmp_path / "none").exists()
 
 
 def test_messages_that_wait(tmp_path: Path) -> None:
@@ -199,6 +221,7 @@ def test_an_answer_waits_until_it_is_written(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "_RETRY_PAUSE", 0.01)
     write = Journal._write
 
     def full(self: Journal, statements: list[Any]) -> None:
@@ -216,7 +239,8 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert {b"before", b"full", b"after"} == {message.body for message in raw.messages()}
 
 
-def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "_BUSY_TIMEOUT", 0.05)
     with serving(tmp_path), pytest.raises(ConfigError, match=r"namesrv\.sqlite cannot be used for data: database is locked"):
         EmbeddedCluster(data=tmp_path).start()
     other = tmp_path / "other"

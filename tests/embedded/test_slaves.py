@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import gevent
@@ -10,10 +11,11 @@ import pytest
 
 from grocketmq import Message, Producer, PullConsumer, SendError
 from grocketmq.embedded import EmbeddedCluster
-from grocketmq.errors import ConfigError
+from grocketmq.errors import RemotingError
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.message_codec import decode_messages
-from tests.embedded.raw import TOPIC, RawClient, names
+from tests.embedded.raw import GROUP, TOPIC, RawClient, names
+from tests.embedded.test_journal import serving
 from tests.helpers import wait_for
 
 
@@ -76,6 +78,66 @@ def test_messages_can_be_read_without_a_master(cluster: EmbeddedCluster) -> None
         assert sum(len(pulls.pull(queue, "*", 0).messages) for queue in pulls.fetch_subscribe_queues(TOPIC)) == 20
 
 
-def test_slaves_are_in_memory_only(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no data directory with them"):
-        EmbeddedCluster(slaves=1, data=tmp_path)
+def committed(client: RawClient) -> str | None:
+    query = headers.QueryConsumerOffsetRequestHeader(consumer_group=GROUP, topic=TOPIC, queue_id=0)
+    return (client.call(query).ext_fields or {}).get("offset")
+
+
+def commit(client: RawClient, offset: int) -> None:
+    header = headers.UpdateConsumerOffsetRequestHeader(consumer_group=GROUP, topic=TOPIC, queue_id=0, commit_offset=offset)
+    assert names(client.call(header)) == "SUCCESS"
+
+
+def test_slaves_have_what_is_on_disk(tmp_path: Path) -> None:
+    with serving(tmp_path, slaves=1) as (cluster, raw):
+        raw.send(b"kept")
+        raw.messages()  # makes the group
+        (slave,) = cluster.brokers["broker-a"].slaves
+        with closing(RawClient(slave.server.address)) as reader:
+            commit(reader, 1)
+            cluster.stop_broker("broker-a")
+            assert [message.body for message in reader.messages()] == [b"kept"]
+            commit(reader, 2)
+            cluster.start_broker("broker-a")
+            with closing(RawClient(cluster.broker_address("broker-a"))) as again:
+                assert committed(again) == "2"
+                again.send(b"more")
+            assert [message.body for message in reader.messages()] == [b"kept", b"more"]
+            cluster.stop_broker("broker-a")
+            commit(reader, 3)
+    with serving(tmp_path, slaves=1) as (cluster, raw):
+        (slave,) = cluster.brokers["broker-a"].slaves
+        with closing(RawClient(slave.server.address)) as reader:
+            assert [message.body for message in reader.messages()] == [b"kept", b"more"]
+            assert committed(reader) == committed(raw) == "3"
+
+
+def test_slaves_lose_what_their_master_loses(raw: RawClient, cluster: EmbeddedCluster) -> None:
+    slave = cluster.brokers["broker-a"].slaves[0]
+    raw.send(b"lost")
+    with closing(RawClient(slave.server.address)) as reader:
+        reader.messages()
+
+        def wait() -> None:
+            with pytest.raises(RemotingError):
+                reader.pull(1, hold=30.0)
+
+        waiting = gevent.spawn(wait)
+        wait_for(lambda: slave.pulls.held() == 1)
+        cluster.stop_broker("broker-a", keep_data=False)
+        waiting.get(timeout=5)
+        assert names(reader.pull()) == "TOPIC_NOT_EXIST"
+        cluster.start_broker("broker-a")
+        cluster.create_topic(TOPIC)
+        waiting = gevent.spawn(reader.pull, 0, hold=30.0)
+        wait_for(lambda: slave.pulls.held() == 1)
+        with closing(RawClient(raw.broker)) as again:
+            again.send(b"new")
+        assert [message.body for message in decode_messages(waiting.get(timeout=5).body or b"")] == [b"new"]
+
+
+def test_connections_to_slaves_count(cluster: EmbeddedCluster) -> None:
+    before = cluster.counts().connections
+    with closing(RawClient(cluster.brokers["broker-a"].slaves[0].server.address)) as reader:
+        reader.pull()
+        assert cluster.counts().connections == before + 1
