@@ -103,10 +103,12 @@ class NameServers:
         """
         deadline = Deadline(timeout)
         error: RemotingError = ConnectError("no name server is known")
-        addresses = self._addresses  # a new list when they change meanwhile
-        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-            share = deadline.remaining() / left
-            if left > 1 and address not in self._remoting.addresses():
+        asked: set[str] = set()
+        while left := [address for address in self._addresses if address not in asked]:  # they may change meanwhile
+            address = left[0]
+            asked.add(address)
+            share = deadline.remaining() / len(left)
+            if len(left) > 1 and address not in self._remoting.addresses():
                 share = min(share, FIRST_CONTACT)
             try:
                 answer = self._remoting.invoke(address, request, share)

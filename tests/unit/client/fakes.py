@@ -56,6 +56,9 @@ class FakeRemoting:
         self.calls.append((address, request.code, timeout))
         return give(self.answers.get(address, ConnectError(f"{address} refused")), request)
 
+    def forget(self, address: str) -> None:
+        self.connected = [one for one in self.connected if one != address]
+
     def asked(self) -> list[str]:
         return [address for address, _, _ in self.calls]
 

@@ -7,7 +7,7 @@ import pytest
 
 from grocketmq.client.namesrv import NameServers
 from grocketmq.codes import RequestCode
-from grocketmq.errors import ConnectError, GRocketMQError, RequestTimeout
+from grocketmq.errors import ConnectError, ConnectionLostError, GRocketMQError, RequestTimeout
 from grocketmq.wire.command import RemotingCommand
 from tests.unit.client.fakes import FakeRemoting
 
@@ -80,6 +80,17 @@ def test_a_host_that_swallows_everything_is_passed_soon() -> None:
     with pytest.raises(RequestTimeout):
         servers.invoke(request(), 12.0)
     assert [timeout for _, _, timeout in remoting.calls] == pytest.approx([0.5, 6.0, 12.0], abs=0.5)
+
+
+def test_servers_that_are_new_are_asked_when_the_old_ones_go_during_a_call() -> None:
+    def leaves(_: RemotingCommand) -> GRocketMQError:
+        servers.update(["b:1"])
+        return ConnectionLostError("it is not wanted any more")
+
+    remoting = FakeRemoting({"a:1": leaves, "b:1": OK})
+    servers = NameServers(remoting, ["a:1"])  # type: ignore[arg-type]
+    assert servers.invoke(request(), 3.0) == (OK, "b:1")
+    assert remoting.asked() == ["a:1", "b:1"]
 
 
 def test_an_answer_with_an_error_code_is_an_answer() -> None:
