@@ -23,7 +23,6 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 import gevent
-from gevent.util import format_run_info
 
 from grocketmq.client.members import ConsumerMember, Members
 from grocketmq.client.namespace import Namespace
@@ -32,6 +31,7 @@ from grocketmq.errors import RemoteProtocolError
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property
 from grocketmq.remoting.client import RemotingClient
+from grocketmq.runtime.stacks import stacks
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.message_codec import decode_message
@@ -115,7 +115,7 @@ class BrokerRequests:
         def answer(consumer: ConsumerMember) -> bytes:
             info = consumer.running_info()
             if header.jstack_enable:
-                info = replace(info, jstack="\n".join(format_run_info()))
+                info = replace(info, jstack=stacks())
             return _apart(len(info.mq_table), lambda: bodies.RUNNING_INFO.encode(info, object_keys=True))
 
         return self._ask(request, header.consumer_group, answer)

@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
+from gevent.local import local
 
 from grocketmq import (
     AllocateAveragely,
@@ -406,17 +407,28 @@ def ask(cluster: EmbeddedCluster, request: RemotingCommand) -> RemotingCommand:
     return channel.call(request, 5.0)
 
 
+class Unreadable:
+    """What somebody keeps for a greenlet, and is none of an operator's business."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
 def test_an_operator_asks_for_the_state(cluster: EmbeddedCluster, producer: Producer) -> None:
     send(producer, *range(8))
+    own = local()
+    own.value = Unreadable()
     came: list[bytes] = []
     with new_consumer(cluster, lambda msgs: came.append(msgs[0].body)) as consumer:
-        wait_for(lambda: len(came) == 8, 10)
+        wait_for(lambda: consumer.offsets("T") == dict.fromkeys(all_queues(cluster), 2), 10)
+        assert len(came) == 8
         client_id = str(consumer.client_id)
         header = headers.GetConsumerRunningInfoRequestHeader(consumer_group="g", client_id=client_id, jstack_enable=True)
         info = bodies.RUNNING_INFO.decode(ask(cluster, command(header)).body)
         assert all_queues(cluster) <= info.mq_table.keys()
         assert {info.mq_table[queue].commit_offset for queue in all_queues(cluster)} == {2}
         assert "pull service" in (info.jstack or "")
+        assert "test_an_operator_asks_for_the_state" in (info.jstack or "")
         status = headers.GetConsumerStatusRequestHeader(topic="T", group="g")
         found = bodies.CONSUMER_STATUS.decode(ask(cluster, command(status)).body)
         assert found.message_queue_table == dict.fromkeys(all_queues(cluster), 2)
