@@ -20,7 +20,7 @@ from grocketmq.errors import (
 )
 from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.config import check_key, server_address
-from grocketmq.remoting.stream import ByteStream, connect
+from grocketmq.remoting.stream import ByteStream, connect, receive_some, send_all
 from grocketmq.remoting.tls import TLSConfig, TLSOption, tls_connector
 from grocketmq.runtime.deadline import Deadline
 
@@ -29,7 +29,6 @@ __all__ = ["HttpClient"]
 #: The longest answer to take.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _RECEIVE_BYTES = 64 * 1024
-_READ, _WRITE = 1, 2
 
 
 class HttpClient:
@@ -76,12 +75,13 @@ class HttpClient:
         where = f"{self.address}{path}"
         stream = self._open()(self.address, deadline.remaining())
         try:
-            status, body = self._exchange(stream, path, urlencode(form or {}).encode(), deadline)
+            with gevent.Timeout(deadline.remaining(), RequestTimeout(f"{where}: no answer in time")):
+                status, body = self._exchange(stream, path, urlencode(form or {}).encode())
         except h11.RemoteProtocolError as error:
             raise RemoteProtocolError(f"{where}: the answer is no HTTP: {error}") from error
-        except RequestTimeout as error:
-            raise RequestTimeout(f"{where}: {error}") from None
         except OSError as error:
+            if isinstance(error, RequestTimeout):
+                raise
             raise ConnectionLostError(f"{where}: {error}") from error
         finally:
             stream.close()
@@ -94,7 +94,7 @@ class HttpClient:
             return connect
         return tls_connector(self._tls)
 
-    def _exchange(self, stream: ByteStream, path: str, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
+    def _exchange(self, stream: ByteStream, path: str, body: bytes) -> tuple[int, bytes]:
         connection = h11.Connection(h11.CLIENT)
         headers = [
             ("Host", self.address.encode("idna").decode()),
@@ -106,14 +106,14 @@ class HttpClient:
         head = connection.send(h11.Request(method="POST", target=path, headers=headers))
         data = connection.send(h11.Data(data=body))
         connection.send(h11.EndOfMessage())
-        _send_all(stream, (head or b"") + (data or b""), deadline)
+        send_all(stream, (head or b"") + (data or b""))
         status = 0
         answer = bytearray()
         buffer = memoryview(bytearray(_RECEIVE_BYTES))
         while True:
             event = connection.next_event()
             if event is h11.NEED_DATA:
-                connection.receive_data(bytes(buffer[: _receive(stream, buffer, deadline)]))
+                connection.receive_data(bytes(buffer[: receive_some(stream, buffer)]))
             elif isinstance(event, h11.Response):
                 status = event.status_code
             elif isinstance(event, h11.Data):
@@ -138,32 +138,3 @@ class HttpClient:
                 raise AuthError(f"{where} refused the secret key")
             raise KapokMQError(f"{where} answered code {answer['code']!r}: {said!r:.200}")
         return answer
-
-
-def _send_all(stream: ByteStream, data: bytes, deadline: Deadline) -> None:
-    left = memoryview(data)
-    while left:
-        try:
-            left = left[stream.send(left) :]
-        except BlockingIOError:
-            _wait(stream, _WRITE, deadline)
-
-
-def _receive(stream: ByteStream, buffer: memoryview, deadline: Deadline) -> int:
-    while True:
-        try:
-            count: int = stream.recv_into(buffer)
-            return count
-        except BlockingIOError:
-            _wait(stream, _READ, deadline)
-
-
-def _wait(stream: ByteStream, events: int, deadline: Deadline) -> None:
-    hub = gevent.get_hub()
-    watcher = hub.loop.io(stream.fileno(), events)
-    try:
-        with gevent.Timeout(deadline.remaining(), RequestTimeout("no answer in time")):
-            hub.wait(watcher)
-    finally:
-        watcher.stop()
-        watcher.close()

@@ -54,7 +54,7 @@ _PATHS: dict[Kind, str] = {"producer": "/Producers/Conn", "consumer": "/Consumer
 _MAX_INT64 = (1 << 63) - 1
 _EXCERPT = 60
 
-#: Key of the JSON text -> the message's field, and its type.
+#: The keys of the JSON text, in the order of the message's fields, and their types.
 _FIELDS: dict[str, type] = {
     "MessageCode": str,
     "MessageData": str,

@@ -9,10 +9,9 @@ import io
 from urllib.parse import urlsplit
 
 import gevent
-from gevent import socket
 
 from grocketmq.errors import ConfigError, ConnectionLostError, RemoteProtocolError, RequestTimeout
-from grocketmq.remoting.stream import ByteStream, connect, split_address
+from grocketmq.remoting.stream import ByteStream, connect, receive_some, send_all, split_address
 from grocketmq.remoting.tls import TLSConfig, tls_connector
 from grocketmq.runtime.deadline import Deadline
 
@@ -51,7 +50,8 @@ def http_get(url: str, timeout: float, tls: TLSConfig | None = None) -> str:
     stream = opened(address, deadline.remaining())
     try:
         with gevent.Timeout(deadline.remaining(), RequestTimeout(f"{url}: no answer within {timeout:g} s")):
-            _send(stream, f"GET {target} HTTP/1.1\r\nHost: {address}\r\nAccept: text/plain, */*\r\nConnection: close\r\n\r\n")
+            request = f"GET {target} HTTP/1.1\r\nHost: {address}\r\nAccept: text/plain, */*\r\nConnection: close\r\n\r\n"
+            send_all(stream, request.encode("ascii"))
             return _receive(stream, url)
     except OSError as error:
         if isinstance(error, RequestTimeout):
@@ -73,15 +73,6 @@ def _address(url: str) -> tuple[str, str]:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     split_address(f"{host}:{port}")
     return f"{host}:{port}", (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _send(stream: ByteStream, text: str) -> None:
-    data = text.encode("ascii")
-    while data:
-        try:
-            data = data[stream.send(data) :]
-        except BlockingIOError:
-            socket.wait_write(stream.fileno())
 
 
 def _receive(stream: ByteStream, url: str) -> str:
@@ -116,8 +107,4 @@ class _Readable(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while True:
-            try:
-                return self._stream.recv_into(memoryview(buffer))
-            except BlockingIOError:
-                socket.wait_read(self._stream.fileno())
+        return receive_some(self._stream, memoryview(buffer))

@@ -1,7 +1,7 @@
 """A non-blocking stream of bytes to one peer.
 
 The connection drives it from callbacks of the event loop, so ``send`` and ``recv_into`` never wait: they raise
-``BlockingIOError`` when the socket is not ready.  Only :func:`connect` waits, in the greenlet that calls it.
+``BlockingIOError`` when the socket is not ready.  Only the functions here wait, in the greenlet that calls them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gevent import socket
 
 from grocketmq.errors import ConfigError, ConnectError
 
-__all__ = ["ByteStream", "Stream", "connect", "connect_with", "local_ip", "split_address"]
+__all__ = ["ByteStream", "Stream", "connect", "connect_with", "local_ip", "receive_some", "send_all", "split_address"]
 
 T = TypeVar("T")
 
@@ -85,6 +85,25 @@ class Stream:
     def abandon(self) -> None:
         """In a forked child: close this process's copy of the socket; the peer notices nothing."""
         self._socket.close()
+
+
+def send_all(stream: ByteStream, data: bytes | memoryview) -> None:
+    """Send all of it; blocks until the system has taken it."""
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[stream.send(left) :]
+        except BlockingIOError:
+            socket.wait_write(stream.fileno())
+
+
+def receive_some(stream: ByteStream, buffer: memoryview) -> int:
+    """Receive into a buffer, how much is returned; blocks until something comes, or the end (0)."""
+    while True:
+        try:
+            return stream.recv_into(buffer)
+        except BlockingIOError:
+            socket.wait_read(stream.fileno())
 
 
 def split_address(address: str) -> tuple[str, int]:
