@@ -13,7 +13,7 @@ from rich.table import Table
 from grocketmq.cli.demo import DemoReport, DemoRun, percentile
 from grocketmq.embedded.cluster import ClusterCounts
 
-__all__ = ["show_progress", "show_report"]
+__all__ = ["show_counts", "show_progress", "show_report"]
 
 _MOST_FAULTS = 5
 

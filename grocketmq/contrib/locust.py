@@ -15,7 +15,7 @@ The name is the topic.  The users of a process share one producer and one consum
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter, time
 from types import MappingProxyType
@@ -31,8 +31,8 @@ from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["RocketMQUser"]
 
-#: Messages, the latest, that came before somebody expected them and are kept for him.
-_EARLY = 10_000
+#: Messages, the latest, whose times are kept for who will expect them.
+_REMEMBERED = 10_000
 #: Seconds that a consumer may take to get its queues.
 _QUEUES_TIMEOUT = 20.0
 
@@ -104,9 +104,13 @@ class _Process:
                 if (waiting := self._waiting.get(key)) is not None:
                     waiting.set(now)
                 else:
-                    if len(self._early) >= _EARLY:
-                        del self._early[next(iter(self._early))]
-                    self._early[key] = now
+                    _remember(self._early, key, now)
+
+
+def _remember(times: dict[str, float], key: str, at: float) -> None:
+    if len(times) >= _REMEMBERED:
+        del times[next(iter(times))]
+    times[key] = at
 
 
 _processes: WeakKeyDictionary[Any, _Process] = WeakKeyDictionary()
@@ -136,14 +140,13 @@ class RocketMQUser(User):
 
     def on_start(self) -> None:
         """Wait for the clients."""
-        make: Callable[[], _Process] = lambda: _Process(self.environment, self.host, self.topics, self.options)  # noqa: E731
-        if not self.shared:
-            self._process = make()
-        else:
-            if self.environment not in _processes:
-                _processes[self.environment] = make()
-            self._process = _processes[self.environment]
-        self._process.wait_ready()
+        process = _processes.get(self.environment) if self.shared else None
+        if process is None:
+            process = _Process(self.environment, self.host, self.topics, self.options)
+            if self.shared:
+                _processes[self.environment] = process
+        self._process = process
+        process.wait_ready()
         self._sent: dict[str, float] = {}
 
     @property
@@ -160,7 +163,7 @@ class RocketMQUser(User):
         :returns: the message's key, for :meth:`expect`.
         """
         key = uuid.uuid4().hex
-        self._sent[key] = time()
+        _remember(self._sent, key, time())
         message = Message(topic, body, keys=[key, *options.pop("keys", [])], **options)
         with measured(self.environment, "RMQ-SEND", topic, len(message.body), self.context()):
             result: SendResult = self.producer.send(message)
