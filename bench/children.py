@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gevent
 from gevent.fileobject import FileObject
+from gevent.server import StreamServer
 
-__all__ = ["ROOT", "Child", "ChildError"]
+__all__ = ["ROOT", "Child", "ChildError", "run_server"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CLOSE_TIMEOUT = 10.0
@@ -72,3 +76,16 @@ class Child:
             self._process.kill()
             self._process.wait()
         self._output.close()
+
+
+def run_server(serve: Callable[[Any, object], None]) -> None:
+    """What a child does that is a server: print its port, serve until its input ends.
+
+    :param serve: serves one connection.
+    """
+    with_input = FileObject(os.dup(sys.stdin.fileno()), "rb")
+    server = StreamServer(("127.0.0.1", 0), serve)
+    server.start()
+    print(server.server_port, flush=True)
+    with_input.read()
+    server.stop(timeout=0)

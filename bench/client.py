@@ -11,7 +11,7 @@ from time import perf_counter, perf_counter_ns
 import gevent
 from gevent.event import Event
 
-from bench.floor import LATENCY_INTERVAL
+from bench.floor import LATENCY_INTERVAL, wait_for
 from bench.meters import Meter, Round
 from bench.scenarios import Job
 from grocketmq import ConsumeFromWhere, Message, MessageExt, Producer, PushConsumer
@@ -153,7 +153,7 @@ def latency(job: Job) -> Iterator[Callable[[], Round]]:
                 for _ in range(job.messages):
                     send_one(producer)
                     gevent.sleep(LATENCY_INTERVAL)
-                _wait_for(lambda: len(latencies) >= job.messages)
+                wait_for(lambda: len(latencies) >= job.messages)
             return meter.result(job.messages, latencies)
 
         yield run
@@ -169,12 +169,6 @@ def _until_every_queue_is_pulled(send_one: Callable[[], None], latencies: list[f
             gevent.sleep(0.5)
             if len(latencies) >= queues and max(latencies) < 0.5:
                 return
-
-
-def _wait_for(condition: Callable[[], object]) -> None:
-    with gevent.Timeout(10.0, TimeoutError("messages are missing")):
-        while not condition():
-            gevent.sleep(0.002)
 
 
 SIDES = {"send": send, "batch": send, "oneway": oneway, "consume": consume, "latency": latency}

@@ -13,7 +13,7 @@ from bench.raw import Connection, Puller, Window, batch_frame, frame, max_offset
 from bench.scenarios import Job
 from grocketmq.codes import RequestCode
 
-__all__ = ["SIDES"]
+__all__ = ["LATENCY_INTERVAL", "SIDES", "wait_for"]
 
 #: Different frames that take turns, so that the broker sees many unique keys.
 FRAMES = 1024
@@ -170,7 +170,7 @@ def latency(job: Job) -> Iterator[Callable[[], Round]]:
                     connection.send(send_frame(job.topic, body, number, job.queues))
                     connection.count_replies()
                     gevent.sleep(LATENCY_INTERVAL)
-                _wait_for(lambda: len(latencies) >= job.messages or receiver.dead)
+                wait_for(lambda: len(latencies) >= job.messages or receiver.dead)
             return meter.result(job.messages, latencies)
 
         try:
@@ -187,7 +187,8 @@ def births(messages: bytes) -> Iterator[int]:
         position += int.from_bytes(messages[position : position + 4], "big")
 
 
-def _wait_for(condition: Callable[[], object]) -> None:
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until the last messages have come."""
     with gevent.Timeout(10.0, TimeoutError("messages are missing")):
         while not condition():
             gevent.sleep(0.002)

@@ -5,17 +5,14 @@ Prints its port, ends with its input.  The messages that wait for a topic are a 
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from typing import Any
 
 import gevent
 from gevent import socket
 from gevent.event import Event
-from gevent.fileobject import FileObject
-from gevent.server import StreamServer
 
+from bench.children import run_server
 from bench.kapokmq_raw import BODY_BYTES, LOGGED_IN, PROMPT, accept, count_frames, text_frame
 
 #: Pushes handed to the socket at once.
@@ -82,15 +79,5 @@ def discard(sock: Any) -> None:
         pass
 
 
-def main() -> None:
-    """Serve until the input ends."""
-    with_input = FileObject(os.dup(sys.stdin.fileno()), "rb")
-    server = StreamServer(("127.0.0.1", 0), serve)
-    server.start()
-    print(server.server_port, flush=True)
-    with_input.read()
-    server.stop(timeout=0)
-
-
 if __name__ == "__main__":
-    main()
+    run_server(serve)

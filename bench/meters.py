@@ -102,12 +102,12 @@ class Meter:
 class Holds:
     """The longest time that the event loop did not look at its sockets, inside a ``with`` block.
 
-    It is processor time of this thread from one look to the next, so neither waiting nor other programs count.  Python's
-    collector is measured apart: what it takes depends on all objects of the program.
+    It is processor time of this thread from one look to the next, so neither waiting nor other programs count.  Nor does
+    Python's collector: what it takes depends on all objects of the program.
     """
 
     def __enter__(self) -> Holds:
-        self.longest = self.collector = 0.0
+        self.longest = 0.0
         self._collected = self._collecting = 0.0
         gc.callbacks.append(self._collect)
         self._check = get_hub().loop.check(ref=False)
@@ -123,11 +123,6 @@ class Holds:
         gc.callbacks.remove(self._collect)
 
     @property
-    def collector_ms(self) -> float:
-        """The longest run of the collector so far, ms."""
-        return self.collector * 1e3
-
-    @property
     def longest_ms(self) -> float:
         """The longest one so far, ms."""
         return self.longest * 1e3
@@ -141,9 +136,7 @@ class Holds:
         if phase == "start":
             self._collecting = thread_time()
         else:
-            took = thread_time() - self._collecting
-            self._collected += took
-            self.collector = max(self.collector, took)
+            self._collected += thread_time() - self._collecting
 
 
 def percentile(values: Sequence[float], share: float) -> float:

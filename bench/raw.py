@@ -17,11 +17,13 @@ from gevent import socket
 from grocketmq.codes import PROTOCOL_VERSION, RequestCode, ResponseCode
 
 __all__ = [
+    "ONEWAY",
     "Connection",
     "Puller",
     "Window",
     "ask",
     "batch_frame",
+    "count_messages",
     "create_topic",
     "find_broker",
     "frame",
@@ -231,7 +233,7 @@ class Puller:
             if code not in (ResponseCode.SUCCESS, ResponseCode.PULL_NOT_FOUND, ResponseCode.PULL_RETRY_IMMEDIATELY):
                 raise ConnectionError(f"pull of queue {queue}: the broker answered {header.decode()}")
             messages = body if code == ResponseCode.SUCCESS else b""
-            count = _count_messages(messages)
+            count = count_messages(messages)
             self._offsets[queue] += count
             yield queue, count, messages
 
@@ -260,7 +262,8 @@ def _number(name: re.Pattern[bytes], header: bytes) -> int:
     return int(found[1])
 
 
-def _count_messages(body: bytes) -> int:
+def count_messages(body: bytes) -> int:
+    """How many messages follow one another in it, a batch or stored ones: both begin with their size."""
     position = count = 0
     size = len(body)
     unpack = _LENGTH.unpack_from

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-import sys
 from typing import Any
 
-from gevent.fileobject import FileObject
-from gevent.server import StreamServer
-
+from bench.children import run_server
+from bench.raw import ONEWAY, count_messages
 from grocketmq.codes import PROTOCOL_VERSION, RequestCode, ResponseCode
 
 QUEUES = 8
-ONEWAY = 2
 
 _offsets = [0] * QUEUES
 
@@ -47,7 +43,7 @@ def _answer(request: dict[str, Any], body: bytes, port: int) -> bytes:
     answer_code = ResponseCode.SUCCESS
     if code in (RequestCode.SEND_MESSAGE, RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE):
         offset = _offsets[queue]
-        _offsets[queue] += _messages_in(body) if code == RequestCode.SEND_BATCH_MESSAGE else 1
+        _offsets[queue] += count_messages(body) if code == RequestCode.SEND_BATCH_MESSAGE else 1
         msg_id = f"7F00000100002A9F{offset:016X}"
         answer_fields = {"queueId": str(queue), "msgId": msg_id, "queueOffset": str(offset)}
     elif code == RequestCode.GET_MAX_OFFSET:
@@ -77,23 +73,5 @@ def _route(port: int) -> dict[str, Any]:
     return {"brokerDatas": [broker], "filterServerTable": {}, "queueDatas": [queues]}
 
 
-def _messages_in(body: bytes) -> int:
-    position = count = 0
-    while position < len(body):
-        position += struct.unpack_from(">I", body, position)[0]
-        count += 1
-    return count
-
-
-def main() -> None:
-    """Serve until the input ends."""
-    with_input = FileObject(os.dup(sys.stdin.fileno()), "rb")
-    server = StreamServer(("127.0.0.1", 0), serve)
-    server.start()
-    print(server.server_port, flush=True)
-    with_input.read()
-    server.stop(timeout=0)
-
-
 if __name__ == "__main__":
-    main()
+    run_server(serve)

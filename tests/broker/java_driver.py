@@ -23,13 +23,6 @@ from .jvm import QUICK_OPTIONS, JavaError, JavaProcess, driver_classes, jars, wa
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 
-CONSUME_FROM = {
-    "first": "CONSUME_FROM_FIRST_OFFSET",
-    "last": "CONSUME_FROM_LAST_OFFSET",
-    "timestamp": "CONSUME_FROM_TIMESTAMP",
-}
-
-
 #: Java spells the third one so.
 JavaTransactionState = Literal["COMMIT_MESSAGE", "ROLLBACK_MESSAGE", "UNKNOW"]
 
