@@ -766,10 +766,12 @@ def test_a_delayed_request_does_not_hold_up_others(raw: RawClient, cluster: Embe
 
 
 def test_a_dropped_request_seems_lost(raw: RawClient, cluster: EmbeddedCluster) -> None:
-    cluster.control(RequestCode.SEND_MESSAGE_V2, drop)
-    with pytest.raises(RemotingError):
-        raw.remoting.invoke(raw.broker, RemotingCommand(310, ext_fields=send_header().to_ext(), body=b"x"), 0.1)
+    fault = cluster.control(RequestCode.SEND_MESSAGE_V2, drop)
+    lost = gevent.spawn(raw.send, b"lost")
+    wait_for(lambda: fault.taken == 1)
     assert names(raw.send(b"next")) == "SUCCESS"
+    assert not lost.ready()
+    lost.kill()
     assert [message.body for message in raw.messages()] == [b"next"]
 
 
