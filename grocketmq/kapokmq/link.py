@@ -18,7 +18,7 @@ from gevent.event import Event
 from grocketmq.errors import AuthError, ConnectError, ConnectionLostError, ForkError, GRocketMQError, RemoteProtocolError
 from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.websocket import WebSocket
-from grocketmq.remoting.stream import ByteStream
+from grocketmq.remoting.stream import ByteStream, send_gathered
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.forks import drop_in_child
 
@@ -31,12 +31,8 @@ CLOSE_TIMEOUT = 1.0
 #: So many ping intervals without a byte mean that the server is gone.  A producer's server with a full message channel
 #: answers no pings until it is drained, so few would cut a link that is merely held up.
 SILENT_PINGS = 3
-#: What one callback receives or sends before the loop turns.
+#: What one callback receives before the loop turns.
 RECEIVE_BYTES = 64 * 1024
-FLUSH_BYTES = 1024 * 1024
-#: Frames below this size are joined into one send of at most ``JOIN_BYTES``.
-JOIN_BELOW_BYTES = 32 * 1024
-JOIN_BYTES = 128 * 1024
 #: Who sends waits while more waits to be sent.
 MAX_OUT_BYTES = 4 * 1024 * 1024
 #: Receives before something is judged late.
@@ -287,37 +283,13 @@ class Link:
                 self._loop.run_callback(self._guard, self._flush)
 
     def _flush(self) -> None:
-        out = self._out
-        budget = FLUSH_BYTES
-        try:
-            while out and budget > 0:
-                if len(out) > 1 and len(out[0]) < JOIN_BELOW_BYTES:
-                    self._join_head()
-                head = out[0]
-                sent = self._stream.send(head)
-                budget -= sent
-                self.out_bytes -= sent
-                if sent == len(head):
-                    out.popleft()
-                else:
-                    out[0] = memoryview(head)[sent:]
-        except BlockingIOError:
-            pass  # what is left goes when the server has read
-        if out:
+        self.out_bytes -= send_gathered(self._out, self._stream.send)
+        if self._out:
             self._write_watcher.start(self._guard, self._writable)
         else:
             self._flushing = False
         if self.out_bytes <= MAX_OUT_BYTES and not self._room.is_set():
             self._room.set()
-
-    def _join_head(self) -> None:
-        parts: list[bytes | memoryview] = []
-        size = 0
-        while self._out and size < JOIN_BYTES and len(self._out[0]) < JOIN_BELOW_BYTES:
-            part = self._out.popleft()
-            parts.append(part)
-            size += len(part)
-        self._out.appendleft(b"".join(parts))
 
     def _writable(self) -> None:
         self._write_watcher.stop()

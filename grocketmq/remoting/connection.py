@@ -36,7 +36,7 @@ from grocketmq.errors import (
     RequestTimeout,
     TooManyRequestsError,
 )
-from grocketmq.remoting.stream import ByteStream
+from grocketmq.remoting.stream import ByteStream, send_gathered
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.runtime.threads import get_ident
@@ -54,12 +54,6 @@ MAX_IN_FLIGHT = 4096
 MAX_OUT_BYTES = 8 * 1024 * 1024
 #: Those who wait go on when no more than this is left; with all of it sent first, the peer would wait for us.
 ROOM_BYTES = MAX_OUT_BYTES // 2
-#: Frames below this size are joined into one send.
-JOIN_BELOW_BYTES = 32 * 1024
-#: How much is joined into one send.
-JOIN_BYTES = 128 * 1024
-#: What one callback may send before the loop turns; more held the hub for tens of milliseconds.
-FLUSH_BYTES = 1024 * 1024
 #: Callers that are woken between two looks at how long this turn of the loop has taken.
 WOKEN_AT_ONCE = 32
 #: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most.
@@ -143,6 +137,8 @@ class Connection:
         self._unheard_since = 0.0
         self._decoder = FrameDecoder(max_frame_bytes)
         self._stream: ByteStream | None = None
+        #: Those of the event loop, once it is connected.
+        self._watchers: tuple[Any, ...] = ()
         self._retiring = False
         # The link is for a greenlet that is killed before it runs; after that it finds the connection closed.
         tasks.spawn(f"connection {address}", self._live).rawlink(lambda _: self.close())
@@ -234,7 +230,8 @@ class Connection:
         if self.state is not ConnectionState.CLOSED:
             self.state = ConnectionState.CLOSED
             self.cause = cause
-            self._stop_watching()
+            for watcher in self._watchers:
+                watcher.stop()
             self._ready.set()
             self._ended.set()
 
@@ -248,10 +245,10 @@ class Connection:
         self.cause = ForkError(f"the connection to {self.address} is the parent process's")
         self._pending.clear()
         self._out.clear()
+        for watcher in self._watchers:
+            watcher.stop()
+            watcher.close()
         if self._stream is not None:
-            for watcher in (self._read_watcher, self._write_watcher, self._scan_timer):
-                watcher.stop()
-                watcher.close()
             self._stream.abandon()
 
     def flushed(self) -> bool:
@@ -319,16 +316,12 @@ class Connection:
         self._read_watcher = loop.io(stream.fileno(), _READ)
         self._write_watcher = loop.io(stream.fileno(), _WRITE)
         self._scan_timer = loop.timer(SCAN_INTERVAL, SCAN_INTERVAL, ref=False)
+        self._watchers = (self._read_watcher, self._write_watcher, self._scan_timer)
         self._read_watcher.start(self._guard, self._readable)
         self.state = ConnectionState.OPEN
         if stream.has_more:
             loop.run_callback(self._guard, self._read)
         self._ready.set()
-
-    def _stop_watching(self) -> None:
-        if self._stream is not None:
-            for watcher in (self._read_watcher, self._write_watcher, self._scan_timer):
-                watcher.stop()
 
     def _tear_down(self) -> None:
         """Close, then tell everyone; state first, so that nobody who wakes finds the connection half closed."""
@@ -338,9 +331,9 @@ class Connection:
         self._pending.clear()
         self._out.clear()
         self._out_bytes = 0
+        for watcher in self._watchers:
+            watcher.close()
         if self._stream is not None:
-            for watcher in (self._read_watcher, self._write_watcher, self._scan_timer):
-                watcher.close()
             self._stream.close()
         self._on_closed(self)
         self._room.set()
@@ -369,48 +362,21 @@ class Connection:
             self._hub.loop.run_callback(self._guard, self._flush)
 
     def _flush(self) -> None:
-        """Send what waits.  The head of ``_out`` goes only by the count that ``send`` returned: nothing is lost or sent
-        twice."""
-        out = self._out
+        """Send what waits."""
         assert self._stream is not None
-        send = self._stream.send
-        budget = FLUSH_BYTES
-        try:
-            while out and budget > 0:
-                if len(out) > 1 and len(out[0]) < JOIN_BELOW_BYTES:
-                    self._join_head()
-                head = out[0]
-                sent = send(head)
-                budget -= sent
-                self._out_bytes -= sent
-                if sent == len(head):
-                    out.popleft()
-                else:
-                    out[0] = memoryview(head)[sent:]
-        except BlockingIOError:
-            pass  # what is left goes when the peer has read
-        if out:
+        self._out_bytes -= send_gathered(self._out, self._stream.send)
+        if self._out:
             self._write_watcher.start(self._guard, self._writable)
         else:
             self._flushing = False
             if self._retiring:
                 self._leave()
-        if self._out_bytes <= ROOM_BYTES and not self._room.is_set():
+        if not self._room.is_set() and self._out_bytes <= ROOM_BYTES:
             self._room.set()
 
     def _leave(self) -> None:
         if not self._pending and not self._out:
             self.fail(ConnectionLostError(f"{self.address} asked us to go away"))
-
-    def _join_head(self) -> None:
-        out = self._out
-        parts: list[bytes | memoryview] = []
-        size = 0
-        while out and size < JOIN_BYTES and len(out[0]) < JOIN_BELOW_BYTES:
-            part = out.popleft()
-            parts.append(part)
-            size += len(part)
-        out.appendleft(b"".join(parts))
 
     def _writable(self) -> None:
         self._write_watcher.stop()

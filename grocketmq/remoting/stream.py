@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import ipaddress
+from collections import deque
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol, TypeVar
@@ -17,9 +18,26 @@ from gevent import socket
 
 from grocketmq.errors import ConfigError, ConnectError
 
-__all__ = ["ByteStream", "Stream", "connect", "connect_with", "local_ip", "receive_some", "send_all", "split_address"]
+__all__ = [
+    "ByteStream",
+    "Stream",
+    "connect",
+    "connect_with",
+    "local_ip",
+    "receive_some",
+    "send_all",
+    "send_gathered",
+    "split_address",
+]
 
 T = TypeVar("T")
+
+#: Pieces below this size are joined into one send.
+JOIN_BELOW_BYTES = 32 * 1024
+#: How much is joined into one send.
+JOIN_BYTES = 128 * 1024
+#: What one callback may send before the loop turns; more held the hub for tens of milliseconds.
+FLUSH_BYTES = 1024 * 1024
 
 _LOCAL_IP_TIMEOUT = 3.0
 _PORT_DIGITS = 5
@@ -73,11 +91,6 @@ class Stream:
         """The descriptor, for the loop's watchers."""
         return self._socket.fileno()
 
-    def local_address(self) -> tuple[str, int]:
-        """Host and port of this end."""
-        host, port = self._socket.getsockname()[:2]
-        return host, port
-
     def close(self) -> None:
         """Close the socket; what the kernel still holds is sent."""
         self._socket.close()
@@ -85,6 +98,42 @@ class Stream:
     def abandon(self) -> None:
         """In a forked child: close this process's copy of the socket; the peer notices nothing."""
         self._socket.close()
+
+
+def send_gathered(waiting: deque[bytes | memoryview], send: Callable[[bytes | memoryview], int]) -> int:
+    """Send what has gathered, as much of it as the system takes now and one callback may send; never blocks.
+
+    A piece leaves only by the count that ``send`` returned: nothing is lost or sent twice.
+
+    :param waiting: the pieces; what is left stays in it.
+    :param send: the stream's.
+    :returns: how many bytes were sent.
+    """
+    total = 0
+    try:
+        while waiting and total < FLUSH_BYTES:
+            if len(waiting) > 1 and len(waiting[0]) < JOIN_BELOW_BYTES:
+                _join_head(waiting)
+            head = waiting[0]
+            sent = send(head)
+            total += sent
+            if sent == len(head):
+                waiting.popleft()
+            else:
+                waiting[0] = memoryview(head)[sent:]
+    except BlockingIOError:
+        pass  # what is left goes when the peer has read
+    return total
+
+
+def _join_head(waiting: deque[bytes | memoryview]) -> None:
+    parts: list[bytes | memoryview] = []
+    size = 0
+    while waiting and size < JOIN_BYTES and len(waiting[0]) < JOIN_BELOW_BYTES:
+        part = waiting.popleft()
+        parts.append(part)
+        size += len(part)
+    waiting.appendleft(b"".join(parts))
 
 
 def send_all(stream: ByteStream, data: bytes | memoryview) -> None:

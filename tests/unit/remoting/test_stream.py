@@ -66,8 +66,7 @@ def listener() -> Iterator[socket.socket]:
 
 def test_a_stream_never_waits(listener: socket.socket) -> None:
     stream = connect(f"127.0.0.1:{listener.getsockname()[1]}", 5)
-    peer, address = listener.accept()
-    assert stream.local_address() == address
+    peer, _ = listener.accept()
     assert stream.fileno() >= 0
     with pytest.raises(BlockingIOError):
         stream.recv_into(bytearray(10))
