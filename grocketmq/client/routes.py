@@ -67,12 +67,15 @@ class RouteTable:
         :returns: the addresses dropped.
         """
         named = {
-            data.broker_name: set(data.broker_addrs.values()) for route in self.routes.values() for data in route.broker_datas
+            (data.broker_name, address)
+            for route in self.routes.values()
+            for data in route.broker_datas
+            for address in data.broker_addrs.values()
         }
         dropped = []
         for name, addrs in list(self.broker_addrs.items()):
             for broker_id, address in list(addrs.items()):
-                if address not in named.get(name, ()):
+                if (name, address) not in named:
                     dropped.append(address)
                     del addrs[broker_id]
             if not addrs:

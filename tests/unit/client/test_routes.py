@@ -91,6 +91,16 @@ def test_a_slave_that_has_left_is_dropped() -> None:
     assert table.drop_offline() == []
 
 
+def test_a_route_that_is_not_fetched_anew_yet_does_not_take_a_brokers_new_address() -> None:
+    """Given two topics of a broker that has moved, when one route is fetched anew, then its new address stays known."""
+    table = RouteTable()
+    table.update("T", route("a"))
+    table.update("U", route("a"))
+    table.update("T", TopicRouteData(route("a").queue_datas, (BrokerData("a", {0: "moved:10911"}, "C"),)))
+    assert table.drop_offline() == []
+    assert table.master("a") == "moved:10911"
+
+
 @pytest.mark.parametrize(
     ("suggested", "known", "expected"),
     [
