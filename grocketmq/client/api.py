@@ -301,7 +301,7 @@ class ClientAPI:
         end_ms: int,
         *,
         unique: bool,
-        timeout: float = QUERY_MESSAGE_TIMEOUT,
+        timeout: float,
     ) -> list[MessageExt]:
         """Messages whose key has the same hash as the one asked for, of one broker.
 
@@ -314,7 +314,7 @@ class ClientAPI:
         )
         ext = header.to_ext()
         if unique:
-            ext[header.UNIQUE_KEY_FIELD] = "true"
+            ext[headers.UNIQUE_KEY_QUERY] = "true"
         answer = self._remoting.invoke(address, RemotingCommand(header.CODE, ext_fields=ext), timeout)
         return self.read(_body(answer, address), broker_name)
 

@@ -7,6 +7,8 @@ Source: Apache RocketMQ 5.3.3, module client, class ``MQAdminImpl``.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import gevent
 
 from grocketmq.client.api import QUERY_MESSAGE_TIMEOUT
@@ -41,10 +43,8 @@ def view_message(instance: ClientInstance, msg_id: str, topic: str | None, timeo
     _fetch_route(instance, topic, timeout)
     # A unique id has the form of an offset id, and would name a broker that is none.
     if where is not None and where.address in {address for _, _, address in instance.routes.members()}:
-        try:
+        with suppress(BrokerSystemError):  # no message starts there
             return instance.api.view_message(where.address, where.commit_log_offset, timeout)
-        except BrokerSystemError:  # none starts there
-            pass
     copies = _ask_brokers(instance, topic, msg_id, _MAX_COPIES, 0, END_OF_TIME, unique=True)
     for message in copies:
         if message.msg_id == msg_id:
@@ -90,20 +90,22 @@ def _ask_brokers(
 
     def ask(address: str, broker_name: str) -> None:
         try:
-            answer = instance.api.query_message(address, broker_name, topic, key, max_num, begin_ms, end_ms, unique=unique)
+            answer = instance.api.query_message(
+                address, broker_name, topic, key, max_num, begin_ms, end_ms, unique=unique, timeout=QUERY_MESSAGE_TIMEOUT
+            )
             found.update({message.offset_msg_id: message for message in answer})
         except QueryNotFoundError:
-            pass
+            pass  # which is an answer, unlike what follows
         except GRocketMQError as error:
             failures.append(error)
 
-    brokers = [data for data in instance.routes.routes[topic].broker_datas if data.broker_addrs]
-    if not brokers:
+    brokers = instance.routes.routes[topic].broker_datas
+    addresses = {data.broker_name: address for data in brokers if (address := data.any_address)}
+    if not addresses:
         raise RouteNotFoundError(topic, "it has no broker at present")
-    addresses = {data.broker_name: data.master or next(iter(data.broker_addrs.values())) for data in brokers}
     calls = [instance.tasks.spawn(f"query {address}", ask, address, name) for name, address in addresses.items()]
     try:
-        gevent.joinall(calls, timeout=QUERY_MESSAGE_TIMEOUT)
+        gevent.joinall(calls)  # each ends by its own timeout; a bound of the same length here would end it untold
     finally:
         gevent.killall(calls, block=False)
     if failures and not found:

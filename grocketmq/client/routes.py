@@ -110,7 +110,7 @@ class RouteTable:
     def brokers_of(self, topic: str) -> list[str]:
         """One address of each broker that has the topic, its master's if it has one."""
         route = self.routes.get(topic, TopicRouteData())
-        return [data.master or next(iter(data.broker_addrs.values())) for data in route.broker_datas if data.broker_addrs]
+        return [address for data in route.broker_datas if (address := data.any_address)]
 
 
 def derived_route(route: TopicRouteData, queue_nums: int) -> TopicRouteData:

@@ -47,7 +47,7 @@ class Queries:
 
     def _query(self, request: RemotingCommand, channel: Channel) -> RemotingCommand:
         header = headers.QueryMessageRequestHeader.parse(request.ext_fields)
-        unique = (request.ext_fields or {}).get(header.UNIQUE_KEY_FIELD) == "true"
+        unique = (request.ext_fields or {}).get(headers.UNIQUE_KEY_QUERY) == "true"
         most = _MAX_UNIQUE if unique else min(header.max_num, _MAX_NUM)
         found: list[bytes] = []
         for frame in self._store.log.holding(header.key.encode()):

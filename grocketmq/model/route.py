@@ -123,6 +123,11 @@ class BrokerData:
         """The master's address, None while it has none."""
         return self.broker_addrs.get(MASTER_ID)
 
+    @property
+    def any_address(self) -> str | None:
+        """The master's address, a slave's while it has none; None without either."""
+        return self.master or next(iter(self.broker_addrs.values()), None)
+
 
 @dataclass(frozen=True)
 class TopicQueueMappingInfo:

@@ -11,7 +11,7 @@ from grocketmq import GRocketMQError, Message, MessageError, Producer, RouteNotF
 from grocketmq.codes import RequestCode
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.embedded.control import drop, fail
-from grocketmq.errors import BrokerError, QueryNotFoundError
+from grocketmq.errors import BrokerError, QueryNotFoundError, RequestTimeout
 from tests.helpers import wait_for
 
 
@@ -95,6 +95,16 @@ def test_a_broker_that_fails_is_told_when_nothing_else_was_found(cluster: Embedd
     cluster.control(RequestCode.QUERY_MESSAGE, fail(), times=None, at=elsewhere)
     assert [one.body for one in producer.query_message("T", "k")] == [b"x"]
     with pytest.raises(GRocketMQError, match="a fault that the test asked for"):
+        producer.query_message("T", "none")
+
+
+def test_a_broker_that_does_not_answer_is_told_too(
+    cluster: EmbeddedCluster, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence is not "no message": the caller would take what is only out of reach for lost."""
+    monkeypatch.setattr("grocketmq.client.queries.QUERY_MESSAGE_TIMEOUT", 0.1)
+    cluster.control(RequestCode.QUERY_MESSAGE, drop, times=None, at=cluster.broker_names[0])
+    with pytest.raises(RequestTimeout):
         producer.query_message("T", "none")
 
 

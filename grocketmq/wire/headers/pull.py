@@ -243,8 +243,6 @@ class QueryMessageRequestHeader(TopicRequestHeader):
     """QUERY_MESSAGE, client to broker: messages by key, stored between two times (ms since the epoch)."""
 
     CODE: ClassVar[RequestCode] = RequestCode.QUERY_MESSAGE
-    #: A further field, ``"true"`` when the key is a unique id.
-    UNIQUE_KEY_FIELD: ClassVar[str] = "_UNIQUE_KEY_QUERY"
 
     topic: str
     key: str
