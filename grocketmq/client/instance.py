@@ -25,12 +25,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import time_ns
 
-import gevent
-from gevent.event import AsyncResult, Event
+from gevent.event import AsyncResult
 
 from grocketmq.client.api import ROUTE_TIMEOUT, ClientAPI
 from grocketmq.client.config import ClientConfig
-from grocketmq.client.heartbeat import heartbeat_body
+from grocketmq.client.heartbeat import INTRODUCE_TIMEOUT, Heartbeats
 from grocketmq.client.members import ConsumerMember, ProducerMember, TransactionChecker
 from grocketmq.client.namespace import Namespace
 from grocketmq.client.namesrv import AddressServer, NameServers
@@ -41,14 +40,13 @@ from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, Requ
 from grocketmq.model.addresses import client_id, vip_address
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.namespace import is_retry_topic
-from grocketmq.model.route import MASTER_ID, MessageQueue, TopicPublishInfo, TopicRouteData
+from grocketmq.model.route import MessageQueue, TopicPublishInfo, TopicRouteData
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.remoting.stream import local_ip
 from grocketmq.remoting.tls import tls_connector
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.lag import HubLag
 from grocketmq.runtime.tasks import PeriodicTask, TaskGroup
-from grocketmq.runtime.turns import in_turns
 
 __all__ = ["ClientInstance"]
 
@@ -60,10 +58,6 @@ REBALANCE_SOON = 1.0
 FIRST_HEARTBEAT = 1.0
 NAMESRV_FETCH_INTERVAL = 120.0
 FIRST_PERSIST = 10.0
-#: Seconds for telling all brokers that a group has left.
-UNREGISTER_TIMEOUT = 3.0
-#: Seconds a request waits at most for brokers to know its client.
-INTRODUCE_TIMEOUT = 1.0
 
 
 class ClientInstance:
@@ -105,21 +99,15 @@ class ClientInstance:
         self.api = ClientAPI(self.remoting, self.namesrv, self.namespace)
         self.routes = RouteTable()
         self.unique_ids = UniqueIdGenerator(ip.packed, os.getpid(), random.getrandbits(32))
-        #: Address -> ``MQVersion`` ordinal, from its last answer to a heartbeat.
-        self.broker_versions: dict[str, int] = {}
         self._producers: list[ProducerMember] = []
         self._consumers: dict[str, ConsumerMember] = {}
         self._checkers: dict[str, TransactionChecker] = {}
         #: Requests of all its producers that wait for a reply.
         self.replies = ReplyTable()
-        #: Address -> the connection over which its broker was told of the producers here.
-        self._introduced: dict[str, object] = {}
-        #: Brokers that have forgotten this client, since one of its producer groups left.
-        self._forgotten: set[str] = set()
-        self._introducing: Event | None = None
+        self.heartbeats = Heartbeats(
+            self.client_id, self.api, self.remoting, self.routes, self.tasks, self._producers, self._consumers
+        )
         self._fetching: dict[str, AsyncResult] = {}
-        #: Brokers whose last heartbeat failed.
-        self._silent: set[str] = set()
         self._route_backoff = Backoff(1.0, config.route_poll_interval)
         self._routeless: set[str] = set()
         self._unused: set[str] = set()
@@ -152,7 +140,7 @@ class ClientInstance:
     def register_producer(self, producer: ProducerMember) -> None:
         """Take a producer in; never blocks."""
         if not self._producers:
-            self._introduced.clear()
+            self.heartbeats.first_producer()
         self._producers.append(producer)
         self._heartbeat_task.wake()
 
@@ -174,27 +162,17 @@ class ClientInstance:
             return
         self._producers.remove(producer)
         if all(one.group != producer.group for one in self._producers):
-            self._unregister(producer_group=producer.group)
+            self.heartbeats.unregister(producer_group=producer.group)
             if self._producers:
-                self._forgotten.update(self._introduced)
-                self._introduced.clear()
-            if self.replies:
-                self.introduce(Deadline(UNREGISTER_TIMEOUT))
+                self.heartbeats.producer_group_left()
+                if self.replies:
+                    self.heartbeats.introduce(Deadline(INTRODUCE_TIMEOUT))
 
     def unregister_consumer(self, consumer: ConsumerMember) -> None:
         """Let a consumer go and tell the brokers, so that the others of its group take its queues; blocks at most 3 s."""
         if self._consumers.get(consumer.group) is consumer:
             del self._consumers[consumer.group]
-            self._unregister(consumer_group=consumer.group)
-
-    def _unregister(self, **group: str) -> None:
-        def tell(address: str) -> None:
-            try:
-                self.api.unregister(address, self.client_id, **group)
-            except GRocketMQError as error:
-                log.warning("%s was not told that group %s leaves, and will notice: %s", address, *group.values(), error)
-
-        self._at_brokers("unregister", tell)
+            self.heartbeats.unregister(consumer_group=consumer.group)
 
     def set_transaction_checker(self, group: str, checker: TransactionChecker) -> None:
         """Say what answers transaction checks of a producer group.
@@ -388,48 +366,11 @@ class ClientInstance:
 
     def heartbeat_now(self) -> None:
         """Tell all brokers which groups live here; blocks until each has answered or failed, 3 s at most."""
-        body = heartbeat_body(self.client_id, self._producers, list(self._consumers.values()))
-        if body is not None:
-            self._at_brokers("heartbeat", lambda address: self._heartbeat_one(address, body))
+        self.heartbeats.send()
 
     def heartbeat_soon(self) -> None:
         """Send heartbeats in the background; never blocks."""
         self._heartbeat_task.wake()
-
-    def introduce(self, deadline: Deadline) -> None:
-        """Have the brokers know this client that do not, such as after a new connection, so that replies find it.
-
-        Mostly there is none, and it does not block; else at most a second.  A broker whose last heartbeat failed is left to the
-        heartbeats to come.
-        """
-        if self._introducing is not None:
-            self._introducing.wait(min(INTRODUCE_TIMEOUT, deadline.remaining()))
-        elif strangers := [address for address in self._masters() if self._is_stranger(address)]:
-            self._introducing = Event()
-            try:
-                body = heartbeat_body(self.client_id, self._producers, list(self._consumers.values()))
-                calls = [self.tasks.spawn(f"heartbeat {address}", self._introduce_at, address, body) for address in strangers]
-                gevent.joinall(calls, timeout=min(INTRODUCE_TIMEOUT, deadline.remaining()))
-            finally:
-                self._introducing.set()
-                self._introducing = None
-
-    def _is_stranger(self, address: str) -> bool:
-        connection = self.remoting.connection(address)
-        return address not in self._silent and (connection is None or self._introduced.get(address) is not connection)
-
-    def _introduce_at(self, address: str, body: bytes) -> None:
-        if address in self._forgotten and self._producers:
-            # The broker knows the connection of this group, and would not note the client's id once more.
-            try:
-                self.api.unregister(address, self.client_id, producer_group=self._producers[0].group)
-            except GRocketMQError:
-                return  # the next request tries again
-            self._forgotten.discard(address)
-        self._heartbeat_one(address, body)
-
-    def _masters(self) -> set[str]:
-        return {address for _, one, address in self.routes.members() if one == MASTER_ID}
 
     def broker_version(self, queue: MessageQueue, deadline: Deadline) -> int:
         """The ``MQVersion`` ordinal of a queue's broker; blocks only for a broker that no heartbeat has reached yet.
@@ -437,11 +378,9 @@ class ClientInstance:
         :raises RemotingError: when that broker does not answer.
         """
         address = self.master_address(queue, deadline)
-        version = self.broker_versions.get(address)
+        version = self.heartbeats.versions.get(address)
         if version is None:
-            body = heartbeat_body(self.client_id, self._producers, list(self._consumers.values()))
-            seconds = deadline.check(f"ask {queue.broker_name} for its version")
-            version = self.broker_versions[address] = self.api.heartbeat(address, body or b"{}", seconds)
+            version = self.heartbeats.version(address, deadline.check(f"ask {queue.broker_name} for its version"))
         return version
 
     def _heartbeat(self) -> None:
@@ -450,29 +389,8 @@ class ClientInstance:
             self.remoting.forget(address)
             if self.config.vip_channel:
                 self.remoting.forget(vip_address(address))
-            self.broker_versions.pop(address, None)
-            self._silent.discard(address)
-            self._introduced.pop(address, None)
-            self._forgotten.discard(address)
-        self.heartbeat_now()
-
-    def _heartbeat_one(self, address: str, body: bytes) -> None:
-        try:
-            self.broker_versions[address] = self.api.heartbeat(address, body)
-            if address not in self._forgotten:
-                self._introduced[address] = self.remoting.connection(address)
-            self._silent.discard(address)
-        except GRocketMQError as error:
-            if address not in self._silent:
-                self._silent.add(address)
-                log.warning("heartbeat to %s failed, next try with the next round: %s", address, error)
-
-    def _at_brokers(self, what: str, call: Callable[[str], None]) -> None:
-        """Make a call at every broker at the same time; slaves count only when there is a consumer."""
-        addresses = {address for _, one, address in self.routes.members() if one == MASTER_ID or self._consumers}
-        # To begin a call may take opening a connection, so few of many begin in a turn of the event loop.
-        calls = [self.tasks.spawn(f"{what} {address}", call, address) for address in in_turns(addresses, 0.0)]
-        gevent.joinall(calls, timeout=UNREGISTER_TIMEOUT)
+            self.heartbeats.drop(address)
+        self.heartbeats.send()
 
     # -- consumers' tasks ----------------------------------------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ class Requests:
             if replies not in instance.routes.routes:
                 with suppress(RouteNotFoundError):  # brokers before 4.6: there will be no reply
                     instance.refresh_route(replies, deadline.check(f"find the route of {replies}"))
-        instance.introduce(deadline)
+        instance.heartbeats.introduce(deadline)
 
     def close(self) -> None:
         """Wait for no reply any more: who does gets an error.  Never blocks."""

@@ -61,7 +61,7 @@ def transactional(cluster: RealCluster, group: str, local: Local, **options: Any
         send_timeout=20.0,
         **options,
     ) as producer:
-        wait_for(lambda: producer._instance.broker_versions, ARRIVAL, "the broker knows the producer")
+        wait_for(lambda: producer._instance.heartbeats.versions, ARRIVAL, "the broker knows the producer")
         yield producer
 
 

@@ -193,7 +193,7 @@ class FakeMember:
 def instance_with(api: FakeAPI, **options: Any) -> Iterator[ClientInstance]:
     """An instance whose calls go to the fake; its scheduled tasks sleep unless they are woken."""
     instance = ClientInstance(ClientConfig(namesrv=NAMESRV, **options))
-    instance.api = api  # type: ignore[assignment]
+    instance.api = instance.heartbeats.api = api  # type: ignore[assignment]
     try:
         yield instance
     finally:

@@ -254,7 +254,7 @@ def test_all_brokers_are_told_and_a_failing_one_holds_up_nobody(caplog: pytest.L
         with caplog.at_level(logging.WARNING, "grocketmq"):
             instance.heartbeat_now()
             instance.heartbeat_now()
-        assert instance.broker_versions == {"b:10911": 495}
+        assert instance.heartbeats.versions == {"b:10911": 495}
     told = [address for address, _ in api.named("heartbeat")]
     assert told.count("a:10911") == told.count("b:10911") >= 2
     assert HEARTBEAT.decode(api.named("heartbeat")[0][1]).client_id == instance.client_id
