@@ -20,9 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar, cast
-
-import gevent
+from typing import TypeVar
 
 from grocketmq.client.members import ConsumerMember, Members
 from grocketmq.client.namespace import Namespace
@@ -31,6 +29,7 @@ from grocketmq.errors import RemoteProtocolError
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property
 from grocketmq.remoting.client import RemotingClient
+from grocketmq.runtime.pool import in_pool
 from grocketmq.runtime.stacks import stacks
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.command import RemotingCommand
@@ -51,9 +50,7 @@ _QUEUE_BYTES = 50
 
 def _apart(queues: int, work: Callable[[], T]) -> T:
     """Do work on bytes, apart from the event loop when it is about many queues."""
-    if queues <= _QUEUES_AT_ONCE:
-        return work()
-    return cast(T, gevent.get_hub().threadpool.apply(work))
+    return work() if queues <= _QUEUES_AT_ONCE else in_pool(work)
 
 
 class BrokerRequests:
@@ -128,12 +125,12 @@ class BrokerRequests:
 
     def _consume_directly(self, request: RemotingCommand, address: str) -> RemotingCommand:
         header = headers.ConsumeMessageDirectlyResultRequestHeader.from_ext(request.ext_fields)
-        message = self._read(request, header.broker_name or "")
-        return self._ask(
-            request,
-            header.consumer_group,
-            lambda consumer: bodies.DIRECT_RESULT.encode(consumer.consume_directly(message)),
-        )
+
+        def answer(consumer: ConsumerMember) -> bytes:
+            message = self._read(request, header.broker_name or "")
+            return bodies.DIRECT_RESULT.encode(consumer.consume_directly(message))
+
+        return self._ask(request, header.consumer_group, answer)
 
     def _reply(self, request: RemotingCommand, address: str) -> RemotingCommand:
         try:

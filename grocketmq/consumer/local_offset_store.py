@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import gevent
 from gevent.lock import RLock
 
 from grocketmq.client.instance import ClientInstance
 from grocketmq.errors import ConfigError, RemoteProtocolError
 from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.pool import in_pool
 from grocketmq.runtime.turns import in_turns
 from grocketmq.wire.offset_file import BACKUP_SUFFIX, encode_offsets, merge_offsets, offsets_path, read_offsets
 
@@ -53,7 +53,7 @@ class LocalFileOffsetStore:
         """
         self._path = self._directory / offsets_path(instance.stable_id, group)
         try:
-            self._on_disk = gevent.get_hub().threadpool.apply(_read, (self._path,))
+            self._on_disk = in_pool(_read, self._path)
         except (OSError, RemoteProtocolError) as error:
             raise ConfigError(f"offsets in {self._path} cannot be read; mend or remove the file: {error}") from error
         self._offsets = dict(self._on_disk)
@@ -119,7 +119,7 @@ class LocalFileOffsetStore:
             moved = [queue for queue in in_turns(queues) if self._offsets.get(queue) != self._on_disk.get(queue)]
             merged = merge_offsets(self._on_disk, self._offsets, moved)
             if merged != self._on_disk:
-                gevent.get_hub().threadpool.apply(_write, (self._path, merged))
+                in_pool(_write, self._path, merged)
                 self._failing = False
                 self._on_disk = merged
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import gevent
-
 from grocketmq.client.instance import ClientInstance
 from grocketmq.codes import RequestCode
-from grocketmq.errors import GRocketMQError, RemoteProtocolError, UnsupportedRequestError
+from grocketmq.errors import RemoteProtocolError, UnsupportedRequestError
 from grocketmq.hooks import Hooks
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import Property
 from grocketmq.model.results import PullResult, PullStatus
 from grocketmq.model.route import MASTER_ID, MessageQueue
 from grocketmq.model.subscription import SubscriptionData
+from grocketmq.runtime.pool import in_pool
 from grocketmq.wire.compression import decompress
 from grocketmq.wire.flags import CompressionType, MessageSysFlag, pull_sys_flag
 from grocketmq.wire.headers import PullMessageRequestHeader
@@ -204,16 +203,5 @@ def unpack(message: MessageExt) -> None:
     if len(message.body) < _UNPACK_IN_POOL_BYTES:
         message.body = decompress(kind, message.body)
     else:
-        plain = gevent.get_hub().threadpool.apply(_decompress, (kind, message.body))
-        if isinstance(plain, GRocketMQError):
-            raise plain
-        message.body = plain
+        message.body = in_pool(decompress, kind, message.body)
     message.sys_flag &= ~MessageSysFlag.COMPRESSED
-
-
-def _decompress(kind: CompressionType, data: bytes) -> bytes | GRocketMQError:
-    """For the pool, which would print an error that is raised in it."""
-    try:
-        return decompress(kind, data)
-    except GRocketMQError as error:
-        return error

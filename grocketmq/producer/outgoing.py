@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import time_ns
 
-import gevent
-
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import LocalProtocolError, MessageError
@@ -16,6 +14,7 @@ from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties, encode_properties
 from grocketmq.model.validators import check_batch, check_message
 from grocketmq.producer.config import ProducerConfig
+from grocketmq.runtime.pool import in_pool
 from grocketmq.wire.compression import compress
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_batch
@@ -162,7 +161,7 @@ class OutgoingMaker:
         if len(body) < _COMPRESS_IN_POOL_BYTES:
             packed = compress(kind, body, config.compress_level)
         else:
-            packed = gevent.get_hub().threadpool.apply(compress, (kind, body, config.compress_level))
+            packed = in_pool(compress, kind, body, config.compress_level)
         return packed, MessageSysFlag.COMPRESSED | kind.sys_flag
 
     def _new_template(self, key: tuple[RequestCode, str, str]) -> SendTemplate:

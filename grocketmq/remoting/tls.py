@@ -25,6 +25,7 @@ from gevent import socket
 
 from grocketmq.errors import ConfigError, TLSError
 from grocketmq.remoting.stream import Stream, connect_with, split_address
+from grocketmq.runtime.pool import in_pool
 
 if TYPE_CHECKING:
     import ssl
@@ -100,7 +101,7 @@ class TLSConfig:
             return self.context
         import ssl
 
-        def read() -> ssl.SSLContext | ConfigError:
+        def read() -> ssl.SSLContext:
             what = "the certificates that the system trusts" if self.ca_file is None else f"tls ca_file {self.ca_file!r}"
             try:
                 context = ssl.create_default_context(cafile=self.ca_file)
@@ -109,13 +110,10 @@ class TLSConfig:
                     # An empty password, as OpenSSL would ask the terminal for one that is missing.
                     context.load_cert_chain(self.cert_file, self.key_file, self.key_password or "")
             except (OSError, ValueError) as error:
-                return ConfigError(f"{what} cannot be used: {error}")  # the pool would print one that is raised
+                raise ConfigError(f"{what} cannot be used: {error}") from error
             return context
 
-        result: ssl.SSLContext | ConfigError = gevent.get_hub().threadpool.apply(read)
-        if isinstance(result, ConfigError):
-            raise result
-        return result
+        return in_pool(read)
 
 
 class _Engine:
@@ -145,18 +143,16 @@ class _Engine:
 
         :raises OSError: ``ssl.SSLError`` and its subclasses too.
         """
-        done = False
-        while not done:
+        while True:
             try:
                 self._tls.do_handshake()
-                done = True
+                return
             except self._wants_more:
-                pass
+                pass  # first comes what it has to say
             finally:
                 if self._outgoing.pending:  # a refusal is told too
                     sock.sendall(self._outgoing.read())
-            if not done:
-                self.feed(sock.recv(RECEIVE_BYTES))
+            self.feed(sock.recv(RECEIVE_BYTES))
 
     def feed(self, received: bytes) -> None:
         """Take what came; ``b""`` says that no more will come."""

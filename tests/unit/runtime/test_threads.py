@@ -16,6 +16,7 @@ from grocketmq.runtime import threads
 from grocketmq.runtime.bridge import ThreadBridge
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
+from grocketmq.runtime.pool import in_pool as in_thread
 from tests.helpers import wait_for
 
 colour = contextvars.ContextVar("colour", default="none")
@@ -55,21 +56,6 @@ class Service(Lifecycle):
     def hold(self, timeout: float) -> None:
         self.steps.append("held")
         native_sleep(0.3)  # the whole thread, with its event loop
-
-
-def in_thread(run: Callable[[], Any]) -> Any:
-    """In a thread of the system's, which runs no event loop; this one's goes on."""
-
-    def outcome() -> tuple[Any, Exception | None]:  # the pool would print an error
-        try:
-            return run(), None
-        except Exception as error:
-            return None, error
-
-    value, error = gevent.get_hub().threadpool.apply(outcome)
-    if error is not None:
-        raise error
-    return value
 
 
 def in_gevent_thread(run: Callable[[], Any]) -> Any:
