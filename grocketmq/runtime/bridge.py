@@ -71,6 +71,8 @@ class ThreadBridge:
             for client in reversed(self._clients):
                 client.shutdown(timeout)
             self._home.stop()
+            for client in self._clients:
+                client._home = None  # a later call says that it is shut down, and needs no thread for that
 
     def call(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call any function in its thread, in a greenlet, and wait for the result; blocks the calling thread.

@@ -150,7 +150,7 @@ def test_an_owner_that_is_busy_for_a_while(how: str) -> None:
 
 
 def test_an_owner_that_turns_lets_a_call_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "PATIENCE", 0.03)
+    monkeypatch.setattr(threads, "PATIENCE", 0.1)
     with Service() as service, pytest.raises(RequestTimeout):
         in_thread(lambda: service.late(0.3))
 
@@ -209,6 +209,18 @@ def test_bridge() -> None:
             ThreadBridge(service)
     assert service.state is ServiceState.STOPPED
     bridge.shutdown()
+
+
+def test_a_client_used_after_its_bridge_starts_no_thread() -> None:
+    service = Service()
+    with ThreadBridge(service) as bridge:
+        pass
+    with pytest.raises(ClientStateError, match="make a new one"):
+        service.where()
+    service.shutdown()
+    assert bridge._home.thread == 0
+    with pytest.raises(ClientStateError, match="make a new one"):
+        bridge.start()
 
 
 def test_bridge_whose_client_does_not_start() -> None:
