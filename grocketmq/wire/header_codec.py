@@ -35,6 +35,7 @@ from typing import Annotated, Any
 from grocketmq.codes import LanguageCode, SerializeType
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
 from grocketmq.wire.command import RemotingCommand
+from grocketmq.wire.numbers import INT32
 
 try:  # the "speed" extra
     import msgspec
@@ -49,7 +50,6 @@ __all__ = ["decode_header", "encode_header"]
 _JSON, _ROCKETMQ = int(SerializeType.JSON), int(SerializeType.ROCKETMQ)
 
 _INT16 = range(-(1 << 15), 1 << 15)
-_INT32 = range(-(1 << 31), 1 << 31)
 
 _FIXED = Struct(">hbhiii")
 _NAME_LENGTH = Struct(">h")
@@ -151,7 +151,7 @@ def _int32(fields: dict[str, Any], name: str) -> int:
         number = 0 if value is None else int(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise RemoteProtocolError(f"frame header field {name} is {value!r:.80}, not a number") from error
-    if number not in _INT32:
+    if number not in INT32:
         raise RemoteProtocolError(f"frame header field {name} is {number}, which is no 32-bit integer")
     return number
 
@@ -217,7 +217,7 @@ def _take(header: bytes, at: int, length: int, end: int, field: str) -> tuple[st
 
 def _fast_json_decoder() -> Callable[[memoryview, bytes | None], RemotingCommand]:
     """Several times the plain decoder's speed.  What it does not take goes to the plain one, so both read alike."""
-    int32 = Annotated[int, msgspec.Meta(ge=_INT32.start, lt=_INT32.stop)]
+    int32 = Annotated[int, msgspec.Meta(ge=INT32.start, lt=INT32.stop)]
     fields = [(name, int32, 0) for name in ("code", "opaque", "flag", "version")]
     texts = [("language", str, "JAVA"), ("serializeTypeCurrentRPC", str, ""), ("remark", str | None, None)]
     # Fields it does not know are refused, as it would step over them without looking at their UTF-8.

@@ -307,7 +307,7 @@ def encode_message(
         # fmt: off
         head = layout.pack(
             layout.size + len(body) + len(topic_length) + len(name) + 2 + len(text), _MAGIC_V2 if long_topic else _MAGIC_V1,
-            crc32(body) & 0x7FFFFFFF, queue_id, flag, queue_offset, commit_log_offset, sys_flag & ~_V6_HOSTS | hosts,
+            body_crc(body), queue_id, flag, queue_offset, commit_log_offset, sys_flag & ~_V6_HOSTS | hosts,
             born_timestamp, *born_host, store_timestamp, *store_host, reconsume_times, prepared_transaction_offset, len(body),
         )
         # fmt: on

@@ -12,13 +12,13 @@ Source: Apache RocketMQ 5.3.3, module remoting, class ``ExtraInfoUtil``; module 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 from grocketmq.errors import RemoteProtocolError
 from grocketmq.model.namespace import is_retry_topic, pop_retry_topic_v1, pop_retry_topic_v2
+from grocketmq.wire.numbers import INT32, INT64, read_integer
 
 __all__ = [
     "ORDER_REVIVE_QUEUE",
@@ -39,10 +39,6 @@ ORDER_REVIVE_QUEUE = 999
 _NORMAL = "0"
 _RETRY_V1 = "1"
 _RETRY_V2 = "2"
-
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
-_INT32 = range(-(1 << 31), 1 << 31)
-_INT64 = range(-(1 << 63), 1 << 63)
 
 _T = TypeVar("_T")
 
@@ -93,10 +89,10 @@ def decode_pop_ck(text: str) -> PopCheckPoint:
         _integer("POP_CK", offset),
         _integer("POP_CK", pop_time),
         _integer("POP_CK", invisible),
-        _integer("POP_CK", revive, _INT32),
+        _integer("POP_CK", revive, INT32),
         retry,
         broker,
-        _integer("POP_CK", queue, _INT32),
+        _integer("POP_CK", queue, INT32),
         _integer("POP_CK", fields[7]) if len(fields) > 7 else None,
     )
 
@@ -159,7 +155,7 @@ def decode_order_count_info(text: str | None) -> dict[str, int]:
     :param text: the answer's field; None or ``""`` gives an empty table.
     :raises RemoteProtocolError: for an entry of another form, and for a queue that comes twice.
     """
-    return _table("orderCountInfo", text, lambda value: _integer("orderCountInfo", value, _INT32))
+    return _table("orderCountInfo", text, lambda value: _integer("orderCountInfo", value, INT32))
 
 
 def _table(field: str, text: str | None, read: Callable[[str], _T]) -> dict[str, _T]:
@@ -175,8 +171,8 @@ def _table(field: str, text: str | None, read: Callable[[str], _T]) -> dict[str,
     return table
 
 
-def _integer(field: str, text: str, bounds: range = _INT64) -> int:
-    number = int(text) if _INTEGER.fullmatch(text) else None
+def _integer(field: str, text: str, bounds: range = INT64) -> int:
+    number = read_integer(text)
     if number is None or number not in bounds:
         raise RemoteProtocolError(f"{field}: {text[:40]!r} is no number of {bounds.stop.bit_length()} bits")
     return number

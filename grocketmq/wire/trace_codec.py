@@ -16,7 +16,6 @@ class ``MessageType``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +23,7 @@ from typing import NoReturn
 
 from grocketmq.errors import LocalProtocolError, RemoteProtocolError
 from grocketmq.model.results import LocalTransactionState
+from grocketmq.wire.numbers import read_integer
 
 __all__ = [
     "CLOUD",
@@ -252,9 +252,10 @@ class _Fields:
         return self._fields[at]
 
     def number(self, at: int) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,19}", self.text(at)):
+        number = read_integer(self.text(at))
+        if number is None:
             self._fail(at, "a number")
-        return int(self.text(at))
+        return number
 
     def flag(self, at: int) -> bool:
         return self.text(at).lower() == "true"

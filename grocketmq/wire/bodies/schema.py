@@ -21,6 +21,7 @@ from grocketmq.errors import LocalProtocolError, RemoteProtocolError
 from grocketmq.model.route import MessageQueue
 from grocketmq.wire.json_codec import MAX_DEPTH, Pairs, dumps, loads_tolerant
 from grocketmq.wire.names import camel_case
+from grocketmq.wire.numbers import INT64, read_integer
 
 __all__ = [
     "ANYTHING",
@@ -44,9 +45,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 E = TypeVar("E", bound=Enum)
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?", re.ASCII)
-_LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
 
 
 class Misfit(Exception):
@@ -99,17 +98,18 @@ def _read_text(value: Any) -> str:
 
 
 def _read_integer(value: Any) -> int:
-    if (isinstance(value, str) and _INTEGER.fullmatch(value)) or (isinstance(value, float) and value.is_integer()):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not _LONG_MIN <= value <= _LONG_MAX:
+    number = read_integer(value) if isinstance(value, str) else value
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, bool) or not isinstance(number, int) or number not in INT64:
         raise Misfit("an integer of 64 bits", value)
-    return value
+    return number
 
 
 def _read_double(value: Any) -> float:
     if isinstance(value, str) and _DOUBLE.fullmatch(value):
         value = float(value)
-    if isinstance(value, int) and not isinstance(value, bool) and _LONG_MIN <= value <= _LONG_MAX:
+    if isinstance(value, int) and not isinstance(value, bool) and value in INT64:
         value = float(value)
     if not isinstance(value, float) or not math.isfinite(value):
         raise Misfit("a number", value)

@@ -9,7 +9,6 @@ Source: Apache RocketMQ 5.3.3, module remoting, classes ``CommandCustomHeader``,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,25 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from grocketmq.codes import RequestCode
 from grocketmq.errors import RemoteProtocolError
 from grocketmq.wire.names import camel_case
+from grocketmq.wire.numbers import read_integer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["CommandHeader", "RpcRequestHeader", "TopicRequestHeader"]
-
-_NUMBER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
-#: So many digits and more may be too large for 64 bits.
-_SAFE_DIGITS = 19
-_LONG_MIN, _LONG_MAX = -(1 << 63), (1 << 63) - 1
-
-
-def _read_number(text: str) -> int | None:
-    if len(text) < _SAFE_DIGITS and text.isascii() and text.isdecimal():
-        return int(text)
-    if _NUMBER.fullmatch(text) is None:
-        return None
-    number = int(text)
-    return number if _LONG_MIN <= number <= _LONG_MAX else None
 
 
 def _read_flag(text: str) -> bool:
@@ -49,7 +35,7 @@ def _write_flag(value: bool) -> str:
 #: Annotation -> how a value of it is written and read.
 _CODECS: dict[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     "str": (str, str),
-    "int": (str, _read_number),
+    "int": (str, read_integer),
     "bool": (_write_flag, _read_flag),
 }
 
