@@ -120,7 +120,7 @@ class Message:
 
     @property
     def tags(self) -> str | None:
-        """The tag, None without one."""
+        """The tag, None without one.  What is set must be a ``str`` without control characters, else ``MessageError``."""
         return self.properties.get(Property.TAGS)
 
     @tags.setter
@@ -129,7 +129,7 @@ class Message:
 
     @property
     def keys(self) -> str | None:
-        """All keys, separated by spaces; None without any."""
+        """All keys, separated by spaces; None without any.  Set as :attr:`tags`: one text takes the place of all keys."""
         return self.properties.get(Property.KEYS)
 
     @keys.setter
@@ -138,7 +138,7 @@ class Message:
 
     @property
     def sharding_key(self) -> str | None:
-        """The key that decides the queue of an ordered send; None without one."""
+        """The key that decides the queue of an ordered send; None without one.  Set as :attr:`tags`."""
         return self.properties.get(Property.SHARDING_KEY)
 
     @sharding_key.setter
@@ -152,7 +152,7 @@ class Message:
 
     @property
     def delay_level(self) -> int:
-        """The delay level, 0 without one."""
+        """The delay level, 0 without one.  What is set is not checked; the argument of :class:`Message` is."""
         return int(self.properties.get(Property.DELAY_TIME_LEVEL, "0"))
 
     @delay_level.setter

@@ -194,7 +194,6 @@ class PeriodicTask:
         self.interval = interval
         #: Seconds between two runs at least, however often it is woken.
         self.least_gap = 0.0
-        self.runs = 0
         self.greenlet: gevent.Greenlet | None = None
         self._run = run
         self._first = first
@@ -218,13 +217,12 @@ class PeriodicTask:
             self._wake.clear()
             if self._stopping.is_set():
                 return
+            asked = None
             try:
-                pause = self.interval
                 asked = self._run()
-                pause = self.interval if asked is None else asked
             except Exception as error:
                 group.failed(name, error)
-            self.runs += 1
+            pause = self.interval if asked is None else asked
             if self.least_gap:
                 self._stopping.wait(self.least_gap)
                 pause = max(0.0, pause - self.least_gap)

@@ -72,7 +72,7 @@ class PreparedCommand(RemotingCommand):
 
     @property
     def ext_fields(self) -> dict[str, str | None]:
-        """The header's fields; once they were looked at, they are what travels."""
+        """The header's fields; once they were looked at or set, they are what travels."""
         if self._ext is None:
             template = self._template
             values = [*map(str, self._numbers)] if self._text is None else [*map(str, self._numbers), self._text]

@@ -158,7 +158,6 @@ def test_periodic_runs_at_its_interval(group: TaskGroup) -> None:
     assert task.greenlet is not None
     assert task.greenlet.name == "owner:tick"
     wait_for(lambda: run.runs >= 5)
-    assert task.runs == run.runs
 
 
 def test_periodic_waits_before_the_first_run(group: TaskGroup) -> None:
@@ -216,10 +215,9 @@ def test_run_without_pause_lets_others_run(group: TaskGroup) -> None:
 @pytest.mark.usefixtures("_quiet")
 def test_failing_run_is_counted_and_tried_again_after_the_interval(group: TaskGroup) -> None:
     run = Failing(3)
-    task = group.periodic("tick", 0.005, run)
+    group.periodic("tick", 0.005, run)
     wait_for(lambda: run.runs >= 5)
     assert group.failures == {"tick": 3}
-    assert task.runs >= 4
     assert min(later - earlier for earlier, later in zip(run.at, run.at[1:], strict=False)) > 0.003
 
 
@@ -255,19 +253,19 @@ def test_stop_ends_a_pause(group: TaskGroup, least_gap: float) -> None:
 
 
 def test_stop_lets_the_run_under_way_end(group: TaskGroup) -> None:
-    entered, done = Event(), Event()
+    entered = Event()
+    ended: list[bool] = []
 
     def slow() -> None:
         entered.set()
         gevent.sleep(0.02)
-        done.set()
+        ended.append(True)
 
     task: PeriodicTask = group.periodic("tick", 0.0, slow)
     assert entered.wait(5)
     task.stop()
     assert group.join(5)
-    assert done.is_set()
-    assert task.runs == 1
+    assert ended == [True]
 
 
 # Ending
