@@ -18,6 +18,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from os import getpid
 from time import monotonic
 from typing import Any
@@ -56,7 +57,8 @@ MAX_OUT_BYTES = 8 * 1024 * 1024
 ROOM_BYTES = MAX_OUT_BYTES // 2
 #: Callers that are woken between two looks at how long this turn of the loop has taken.
 WOKEN_AT_ONCE = 32
-#: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most.
+#: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most, or twice that much when
+#: the event loop was held up.
 SCAN_INTERVAL = 0.05
 #: Receives before a call is judged late: room for the answers to all calls in flight.
 CATCH_UP_READS = 64
@@ -133,6 +135,8 @@ class Connection:
         self._room.set()
         self._flushing = False
         self._scanning = False
+        #: When it looked at the deadlines last; infinity after a look that judged nothing.
+        self._scanned_at = 0.0
         self._heard_at = 0.0
         self._unheard_since = 0.0
         self._decoder = FrameDecoder(max_frame_bytes)
@@ -180,6 +184,7 @@ class Connection:
         call = self._pending[opaque] = Call(opaque, Waiter(self._hub), deadline.at, monotonic())
         if not self._scanning:
             self._scanning = True
+            self._scanned_at = call.sent_at
             self._scan_timer.start(self._guard, self._scan)
         self._write(frame)
         return call
@@ -439,9 +444,16 @@ class Connection:
             self._scan_timer.stop()
             return
         now = monotonic()
+        held_up = now - self._scanned_at > 2 * SCAN_INTERVAL
+        self._scanned_at = now
         if any(call.deadline <= now for call in self._pending.values()):
             self._catch_up()
             if self.state is not _OPEN:
+                return
+            if held_up:
+                # What is late may have been sent only now.  The next look judges, an interval from here, or later.
+                self._scanned_at = inf
+                self._scan_timer.again(self._guard, self._scan)
                 return
         late = [call for call in self._pending.values() if call.deadline <= now]
         for call in late:

@@ -161,6 +161,23 @@ def test_timeout_and_the_late_answer(clients: Clients, server: StartServer) -> N
     assert_at_rest(connection_to(client, peer.address))
 
 
+@pytest.mark.parametrize("serve", [echo, silent])
+def test_a_request_that_a_held_loop_sent_late_has_a_moment_for_its_answer(
+    clients: Clients, server: StartServer, serve: Callable[[Peer], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an event loop that is held from when a request is queued until its time is over, then it is not given up as it is
+    sent: a message would be sent a second time for that."""
+    monkeypatch.setattr(module, "SCAN_INTERVAL", 0.1)
+    client, peer = clients(), server(serve)
+    client.invoke_oneway(peer.address, request(), 5)
+    gevent.spawn(time.sleep, 0.25)  # it runs before the callback that sends
+    if serve is echo:
+        assert client.invoke(peer.address, request(b"x"), 0.05).body == b"x"
+    else:
+        with pytest.raises(RequestTimeout, match=r"no answer within 0\.[3-9]"):
+            client.invoke(peer.address, request(b"x"), 0.05)
+
+
 @pytest.mark.usefixtures("_fast_scan")
 def test_only_who_is_late_times_out(clients: Clients, server: StartServer) -> None:
     client, peer = clients(), server(silent)
