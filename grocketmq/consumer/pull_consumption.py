@@ -148,7 +148,7 @@ class PullConsumption(Consumption):
         storing.join(max(deadline.remaining(), SHORTEST_STORING))
         self._rebalance.stop()
         if self._locks is not None:
-            self._locks.unlock(list(self._process_queues))
+            self._locks.unlock_all(self._process_queues)
 
     def _clean_expired(self) -> None:
         for queue, held in in_turns(list(self._process_queues.items())):

@@ -41,6 +41,8 @@ class QueueLocks:
     def __init__(self, group: str, instance: ClientInstance) -> None:
         self._group = group
         self._instance = instance
+        #: Queues whose lock was asked for: the broker may have given it, though nobody waited for its answer.
+        self._asked: set[MessageQueue] = set()
 
     def lock(self, queue: MessageQueue) -> bool:
         """Lock one queue; blocks about a second at most.
@@ -49,6 +51,7 @@ class QueueLocks:
         """
         try:
             address = self._instance.master_address(queue, Deadline(_FIND_TIMEOUT))
+            self._asked.add(queue)
             return queue in self._instance.api.lock_queues(address, self._group, self._instance.client_id, [queue])
         except GRocketMQError as error:
             log.warning("%s not locked: %s", queue, error)
@@ -82,11 +85,17 @@ class QueueLocks:
 
     def unlock(self, queues: Iterable[MessageQueue]) -> None:
         """Give locks back; blocks about a second a broker at most, errors are ignored: locks end by themselves."""
+        queues = list(queues)
+        self._asked.difference_update(queues)
         for address, names in self._by_master(queues):
             try:
                 self._instance.api.unlock_queues(address, self._group, self._instance.client_id, names)
             except GRocketMQError as error:
                 log.info("%d locks at %s not given back, they end within a minute: %s", len(names), address, error)
+
+    def unlock_all(self, queues: Iterable[MessageQueue]) -> None:
+        """Give back the locks of these queues, and all that were asked for; blocks as :meth:`unlock` does."""
+        self.unlock(self._asked.union(queues))
 
     def _by_master(self, queues: Iterable[MessageQueue]) -> list[tuple[str, list[MessageQueue]]]:
         """Masters, each with some of its queues; a master of many comes again."""
