@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from grocketmq.client.namespace import Namespace
 from grocketmq.client.namesrv import NameServers
+from grocketmq.client.packing import unpack
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.errors import QueryNotFoundError, RouteNotFoundError, broker_error
 from grocketmq.model.message import MessageExt
@@ -333,11 +334,13 @@ class ClientAPI:
         self._call(address, header, CREATE_TOPIC_TIMEOUT)
 
     def read(self, body: bytes, broker_name: str = "") -> list[MessageExt]:
-        """The messages of an answer, as the user knows them; never blocks.
+        """The messages of an answer, as the user knows them; blocks while large bodies are unpacked in the thread pool.
 
         :param broker_name: the broker that answered.
         """
-        messages = decode_messages(body, broker_name=broker_name)
+        messages = decode_messages(body, broker_name=broker_name, decompress=False)
+        for message in messages:
+            unpack(message)
         if self._namespace is not None:
             self._namespace.received(messages)
         return messages

@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from grocketmq.client.members import ConsumerMember, Members
 from grocketmq.client.namespace import Namespace
+from grocketmq.client.packing import unpack
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.errors import RemoteProtocolError
 from grocketmq.model.message import MessageExt
@@ -118,7 +119,8 @@ class BrokerRequests:
         return self._ask(request, header.consumer_group, answer)
 
     def _read(self, request: RemotingCommand, broker_name: str = "") -> MessageExt:
-        message = decode_message(request.body or b"", broker_name=broker_name)
+        message = decode_message(request.body or b"", broker_name=broker_name, decompress=False)
+        unpack(message)
         if self._namespace is not None:
             self._namespace.received([message])
         return message
@@ -135,6 +137,7 @@ class BrokerRequests:
     def _reply(self, request: RemotingCommand, address: str) -> RemotingCommand:
         try:
             reply = read_reply(request)
+            unpack(reply)
         except RemoteProtocolError as error:
             log.warning("%s pushes a reply that cannot be read: %s", address, error)
             return RemotingCommand.response_to(request, ResponseCode.SYSTEM_ERROR, f"reply cannot be read: {error}")

@@ -6,17 +6,16 @@ import logging
 from dataclasses import dataclass, field
 
 from grocketmq.client.instance import ClientInstance
+from grocketmq.client.packing import unpack
 from grocketmq.client.pop_api import PopAPI, PopStatus
 from grocketmq.consumer.pop_decode import decode_popped
 from grocketmq.consumer.pop_queue import BrokerClocks
-from grocketmq.consumer.puller import unpack
 from grocketmq.errors import ConfigError, RemoteProtocolError
 from grocketmq.hooks import Hooks
 from grocketmq.model.message import MessageExt
 from grocketmq.model.route import MessageQueue
 from grocketmq.model.subscription import ConsumeFromWhere, SubscriptionData
 from grocketmq.runtime.deadline import Deadline
-from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.headers import PopMessageRequestHeader
 
 __all__ = ["MAX_POP_MESSAGES", "Popped", "Popper"]
@@ -127,8 +126,6 @@ class Popper:
 
 
 def _unpacked(message: MessageExt) -> bool:
-    if not message.sys_flag & MessageSysFlag.COMPRESSED:
-        return True
     try:
         unpack(message)
     except (RemoteProtocolError, ConfigError) as error:

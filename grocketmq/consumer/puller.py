@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from grocketmq.client.instance import ClientInstance
+from grocketmq.client.packing import unpack
 from grocketmq.codes import RequestCode
 from grocketmq.errors import RemoteProtocolError, UnsupportedRequestError
 from grocketmq.hooks import Hooks
@@ -17,9 +18,7 @@ from grocketmq.model.properties import Property
 from grocketmq.model.results import PullResult, PullStatus
 from grocketmq.model.route import MASTER_ID, MessageQueue
 from grocketmq.model.subscription import SubscriptionData
-from grocketmq.runtime.pool import in_pool
-from grocketmq.wire.compression import decompress
-from grocketmq.wire.flags import CompressionType, MessageSysFlag, pull_sys_flag
+from grocketmq.wire.flags import MessageSysFlag, pull_sys_flag
 from grocketmq.wire.headers import PullMessageRequestHeader
 from grocketmq.wire.message_codec import decode_messages
 from grocketmq.wire.pull_command import PullFields, PullTemplate
@@ -32,7 +31,6 @@ __all__ = [
     "PUSH_HOLD",
     "PullOptions",
     "Puller",
-    "unpack",
 ]
 
 log = logging.getLogger(__name__)
@@ -45,8 +43,6 @@ HELD_TIMEOUT = 30.0
 ANSWER_TIMEOUT = 10.0
 #: Bytes of messages in one answer at most.
 PULL_MAX_BYTES = 256 * 1024
-#: Packed bodies from here on are unpacked in the hub's thread pool.
-_UNPACK_IN_POOL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,17 +187,3 @@ def _read(queue: MessageQueue, fields: PullFields, body: bytes) -> list[MessageE
         for message in messages:
             message.queue_offset += fields.offset_delta
     return messages
-
-
-def unpack(message: MessageExt) -> None:
-    """Decompress a packed body; blocks only while a large one is unpacked in the hub's thread pool.
-
-    :raises RemoteProtocolError: when it cannot be unpacked.
-    :raises ConfigError: when its compression needs a package that is not installed.
-    """
-    kind = CompressionType.of(message.sys_flag)
-    if len(message.body) < _UNPACK_IN_POOL_BYTES:
-        message.body = decompress(kind, message.body)
-    else:
-        message.body = in_pool(decompress, kind, message.body)
-    message.sys_flag &= ~MessageSysFlag.COMPRESSED

@@ -11,6 +11,7 @@ import random
 from time import time_ns
 
 from grocketmq.client.instance import ClientInstance
+from grocketmq.client.packing import pack
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import GRocketMQError
@@ -18,7 +19,6 @@ from grocketmq.model.message import MessageExt
 from grocketmq.model.namespace import retry_topic
 from grocketmq.model.properties import Property, encode_properties
 from grocketmq.runtime.deadline import Deadline
-from grocketmq.wire.compression import compress
 from grocketmq.wire.flags import CompressionType, MessageSysFlag
 from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
 
@@ -96,7 +96,7 @@ class SendBack:
         address = self._instance.master_address(queue, deadline)
         body, sys_flag = message.body, 0
         if len(body) >= _PACK_FROM_BYTES:
-            body, sys_flag = compress(CompressionType.ZLIB, body), MessageSysFlag.COMPRESSED | CompressionType.ZLIB.sys_flag
+            body, sys_flag = pack(CompressionType.ZLIB, body), MessageSysFlag.COMPRESSED | CompressionType.ZLIB.sys_flag
         most = self._max_reconsume_times
         fields = send_fields(
             self._group, topic, queue.broker_name, default_topic=DEFAULT_TOPIC, queue_nums=1, max_reconsume_times=most

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import time_ns
 
+from grocketmq.client.packing import pack
 from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import LocalProtocolError, MessageError
@@ -14,16 +15,12 @@ from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties, encode_properties
 from grocketmq.model.validators import check_batch, check_message
 from grocketmq.producer.config import ProducerConfig
-from grocketmq.runtime.pool import in_pool
-from grocketmq.wire.compression import compress
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_batch
 from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
 
 __all__ = ["NOT_IN_BATCHES", "REPLY", "Outgoing", "OutgoingMaker"]
 
-#: Bodies from here on are compressed in the hub's thread pool; below, the hand-over costs more than it saves.
-_COMPRESS_IN_POOL_BYTES = 256 * 1024
 #: Templates kept at most: a program that makes topics without end must not fill the memory with them.
 _MAX_TEMPLATES = 4096
 #: Reading a member of an enumeration costs five times a global.
@@ -158,11 +155,7 @@ class OutgoingMaker:
         """The body as it travels, and the flag that says how."""
         config = self._config
         kind = config.compression_type
-        if len(body) < _COMPRESS_IN_POOL_BYTES:
-            packed = compress(kind, body, config.compress_level)
-        else:
-            packed = in_pool(compress, kind, body, config.compress_level)
-        return packed, MessageSysFlag.COMPRESSED | kind.sys_flag
+        return pack(kind, body, config.compress_level), MessageSysFlag.COMPRESSED | kind.sys_flag
 
     def _new_template(self, key: tuple[RequestCode, str, str]) -> SendTemplate:
         code, topic, broker_name = key

@@ -12,31 +12,25 @@ from grocketmq.errors import RemoteProtocolError
 from grocketmq.model.message import MessageExt
 from grocketmq.model.properties import decode_properties
 from grocketmq.wire.command import RemotingCommand
-from grocketmq.wire.compression import decompress
-from grocketmq.wire.flags import CompressionType, MessageSysFlag
 from grocketmq.wire.headers import ReplyMessageRequestHeader
 
 __all__ = ["read_reply"]
 
 
 def read_reply(request: RemotingCommand) -> MessageExt:
-    """The message in a PUSH_REPLY_MESSAGE_TO_CLIENT; burns CPU in proportion to a body that is packed.
+    """The message in a PUSH_REPLY_MESSAGE_TO_CLIENT, its body as it travelled, maybe packed; never blocks.
 
     :param request: the broker's request.
-    :raises RemoteProtocolError: when a field cannot be read, or the body cannot be unpacked.
-    :raises ConfigError: for a body whose compression needs a package that is not installed.
+    :raises RemoteProtocolError: when a field cannot be read.
     """
     header = ReplyMessageRequestHeader.from_ext(request.ext_fields)
-    body = request.body or b""
-    if (header.sys_flag or 0) & MessageSysFlag.COMPRESSED:
-        body = decompress(CompressionType.of(header.sys_flag), body)
     return MessageExt(
         header.topic or "",
-        body,
+        request.body or b"",
         properties=decode_properties(header.properties or ""),
         broker_name=header.bname or "",
         queue_id=header.queue_id or 0,
-        sys_flag=(header.sys_flag or 0) & ~MessageSysFlag.COMPRESSED,
+        sys_flag=header.sys_flag or 0,
         flag=header.flag or 0,
         born_timestamp=header.born_timestamp or 0,
         born_host=_host("bornHost", header.born_host),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
+import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,8 +22,13 @@ from grocketmq import (
     MessageModel,
     Producer,
     PushConsumer,
+    TLSConfig,
 )
+from grocketmq.client import packing
+from grocketmq.consumer import local_offset_store
 from grocketmq.embedded import EmbeddedCluster
+from grocketmq.runtime.threads import get_ident
+from tests.certificates import Authority
 
 #: Seconds: what waits for I/O blocks for seconds; a busy machine, and the embedded brokers in the same process, for less.
 HELD_TOO_LONG = 0.4
@@ -54,6 +62,34 @@ def cluster() -> Iterator[EmbeddedCluster]:
         yield cluster
 
 
+class Elsewhere:
+    """Looks at functions that block or compute: in which threads they are called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._threads: dict[str, set[int]] = {}
+
+    def watch(self, owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+        threads = self._threads[name] = set()
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            threads.add(get_ident())
+            return original(*args, **kwargs)
+
+        self._monkeypatch.setattr(owner, name, call)
+
+    def check(self) -> None:
+        for name, threads in self._threads.items():
+            assert threads, f"{name} is not called at all"
+            assert get_ident() not in threads, f"{name} is called where the event loop runs"
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
+    return Elsewhere(monkeypatch)
+
+
 @pytest.fixture
 def black_hole() -> Iterator[str]:
     """Accepts connections and never answers."""
@@ -68,31 +104,64 @@ def fails(call: Callable[[], Any]) -> None:
         call()
 
 
-@pytest.mark.parametrize("namesrv", ["black hole", "no such name", "192.0.2.1:9876"])
-def test_name_servers_that_do_not_answer(black_hole: str, namesrv: str) -> None:
-    address = {"black hole": black_hole, "no such name": "no-such-host.invalid:9876"}.get(namesrv, namesrv)
-    with Ticker() as ticker, Producer("ticking", namesrv=address, request_timeout=1, connect_timeout=1) as producer:
-        fails(lambda: producer.send(Message("ticking", "x"), timeout=1.0))
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("namesrv", ["black hole", "192.0.2.1:9876"])
+def test_name_servers_that_do_not_answer(black_hole: str, namesrv: str, tls: bool) -> None:
+    address = black_hole if namesrv == "black hole" else namesrv
+    options = {"namesrv": address, "tls": tls, "request_timeout": 0.5, "connect_timeout": 0.5}
+    with Ticker() as ticker, Producer("ticking", **options) as producer:
+        fails(lambda: producer.send(Message("ticking", "x"), timeout=0.5))
         fails(producer.topic_list)
     assert ticker.worst < HELD_TOO_LONG
 
 
-def test_large_bodies_are_packed_and_unpacked_elsewhere(cluster: EmbeddedCluster) -> None:
+def test_names_are_resolved_elsewhere(elsewhere: Elsewhere) -> None:
+    elsewhere.watch(_socket, "getaddrinfo")
+    with Ticker() as ticker, Producer("ticking", namesrv="no-such-host.invalid:9876") as producer:
+        fails(producer.topic_list)
+    assert ticker.worst < HELD_TOO_LONG
+    elsewhere.check()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_large_bodies_are_packed_and_unpacked_elsewhere(
+    cluster: EmbeddedCluster, authority: Authority, tmp_path: Path, elsewhere: Elsewhere, tls: bool
+) -> None:
+    """A send, a listener's message, and one that was asked for; over TLS the files with the certificates are read, too."""
+    for name in ("compress", "decompress"):
+        elsewhere.watch(packing, name)
     got: list[int] = []
-    consumer = PushConsumer("ticking", namesrv=cluster.namesrv, consume_from=ConsumeFromWhere.FIRST_OFFSET)
-    consumer.subscribe("ticking")
-    consumer.register_listener(lambda msgs: got.extend(len(msg.body) for msg in msgs))
     body = b"".join(str(number).encode() for number in range(500_000))[: 3 * 1024 * 1024]
-    with Ticker() as ticker, Producer("ticking", namesrv=cluster.namesrv) as producer, consumer:
-        for _ in range(3):
-            producer.send(Message("ticking", body), timeout=10)
+    with ExitStack() as stack:
+        options: dict[str, Any] = {"namesrv": cluster.namesrv}
+        if tls:
+            secure = stack.enter_context(EmbeddedCluster(tls=authority.issue().server_context()))
+            secure.create_topic("ticking")
+            options = {"namesrv": secure.namesrv, "tls": TLSConfig(ca_file=authority.write(tmp_path))}
+            elsewhere.watch(ssl, "create_default_context")
+        consumer = PushConsumer("ticking", consume_from=ConsumeFromWhere.FIRST_OFFSET, **options)
+        consumer.subscribe("ticking")
+        consumer.register_listener(lambda msgs: got.extend(len(msg.body) for msg in msgs))
+        ticker = stack.enter_context(Ticker())
+        producer = stack.enter_context(Producer("ticking", **options))
+        stack.enter_context(consumer)
+        sent = [producer.send(Message("ticking", body), timeout=10) for _ in range(2)]
+        assert producer.view_message(sent[0].offset_msg_id).body == body
         with gevent.Timeout(20, AssertionError("not consumed")):
-            while got.count(len(body)) < 3:
+            while got.count(len(body)) < 2:
                 gevent.sleep(0.01)
     assert ticker.worst < HELD_TOO_LONG
+    elsewhere.check()
 
 
-def test_offset_files(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+def test_offset_files(cluster: EmbeddedCluster, tmp_path: Path, elsewhere: Elsewhere) -> None:
+    for name in ("_read", "_write"):
+        elsewhere.watch(local_offset_store, name)
     consumer = PushConsumer(
         "ticking_files",
         namesrv=cluster.namesrv,
@@ -111,3 +180,4 @@ def test_offset_files(cluster: EmbeddedCluster, tmp_path: Path) -> None:
                 gevent.sleep(0.01)
     assert list(tmp_path.rglob("offsets.json"))
     assert ticker.worst < HELD_TOO_LONG
+    elsewhere.check()
