@@ -8,6 +8,7 @@ import platform
 import sys
 import tempfile
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from bench.backends import BACKENDS, Backend, Missing
 from bench.children import ChildError
 from bench.growth import as_values, grow, growth_table
 from bench.kapokmq import measure_kapokmq
-from bench.report import as_json, lines, table
+from bench.report import as_json, cost_of_metrics, lines, table
 from bench.rounds import run_scenario, warm_up
 from bench.scenarios import KAPOKMQ_SCENARIOS, SCENARIOS, Scenario
 from bench.serving import FILLED, figures, show
-from bench.sides import CLIENT, FLOOR, Side, go, java
+from bench.sides import CLIENT, FLOOR, METRICS, Side, go, java
 
 
 def arguments() -> argparse.Namespace:
@@ -35,11 +36,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small counts: shows that it works, not how fast it is")
     parser.add_argument("--rounds", type=int, help="of each side; default 5, quick 2")
     parser.add_argument("--floor", action="store_true", help="the floor alone")
+    parser.add_argument("--metrics", action="store_true", help="grocketmq with metrics for Prometheus too")
     parser.add_argument("--java", action="store_true", help="the official Java client too, on the real broker")
     parser.add_argument("--go", action="store_true", help="the official Go client too, on the real broker")
     parser.add_argument("--growth", action="store_true", help="only how cost grows with brokers, queues, members and messages")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.metrics and find_spec("prometheus_client") is None:
+        parser.error("--metrics needs prometheus_client")
+    return options
 
 
 def main() -> int:
@@ -47,19 +52,19 @@ def main() -> int:
     options = arguments()
     scenarios = [each.quick() if options.quick else each for each in SCENARIOS if each.name in options.only]
     rounds = options.rounds or (2 if options.quick else 5)
-    sides = [FLOOR] if options.floor else [FLOOR, CLIENT]
+    sides = [FLOOR] if options.floor else [FLOOR, CLIENT, *([METRICS] if options.metrics else [])]
     report: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "backends": {}}
     failures = 0
     compared = [] if options.growth or options.kapokmq else options.backends or list(BACKENDS)
     with tempfile.TemporaryDirectory(prefix="grocketmq-bench-") as directory:
-        sides += others(options, Path(directory))
+        strangers = others(options, Path(directory))
         for name in compared:
             try:
                 with BACKENDS[name]() as backend:
                     if not options.quick:
                         warm_up(backend, backend.warm_up)
                     report["backends"][name], failed = measure(
-                        backend, scenarios, sides if name == "real" else sides[:2], rounds
+                        backend, scenarios, [*sides, *strangers] if name == "real" else sides, rounds
                     )
                     failures += failed
             except Missing as reason:
@@ -114,6 +119,7 @@ def measure(backend: Backend, scenarios: list[Scenario], sides: list[Side], roun
     rows: list[tuple[str, ...]] = []
     found = []
     failures = []
+    costs = []
     for scenario in scenarios:
         if scenario.job.kind not in backend.kinds:
             continue
@@ -125,7 +131,10 @@ def measure(backend: Backend, scenarios: list[Scenario], sides: list[Side], roun
             continue
         rows += lines(scenario, results, backend.judged)
         found.append(as_json(scenario, results))
+        costs.append(cost_of_metrics(scenario, results))
     print(f"\n{backend.title}; medians of {rounds} rounds\n{table(rows)}")
+    if any(costs):
+        print("with metrics, of the rate without (sync and latency: of the median latency):", ", ".join(filter(None, costs)))
     for failure in failures:
         print(f"failed: {failure}")
     sys.stdout.flush()

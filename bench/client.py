@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from os import getpid
@@ -22,10 +22,10 @@ ROUND_TIMEOUT = 60.0
 
 
 @contextmanager
-def send(job: Job) -> Iterator[Callable[[], Round]]:
+def send(job: Job, hooks: Sequence[object] = ()) -> Iterator[Callable[[], Round]]:
     """Callers which send one message, or one batch, after the other."""
     body = bytes(job.body_bytes)
-    with Producer("bench_producer", namesrv=job.namesrv) as producer:
+    with Producer("bench_producer", namesrv=job.namesrv, hooks=hooks) as producer:
         if job.kind == "batch":
 
             def call() -> None:
@@ -75,10 +75,10 @@ def _closed_loop(job: Job, call: Callable[[], None]) -> tuple[int, list[float]]:
 
 
 @contextmanager
-def oneway(job: Job) -> Iterator[Callable[[], Round]]:
+def oneway(job: Job, hooks: Sequence[object] = ()) -> Iterator[Callable[[], Round]]:
     """One caller, until a question asked on the same connection after the last message is answered."""
     body = bytes(job.body_bytes)
-    with Producer("bench_producer", namesrv=job.namesrv) as producer:
+    with Producer("bench_producer", namesrv=job.namesrv, hooks=hooks) as producer:
         producer.send(Message(job.topic, body))
         queue = producer.fetch_publish_queues(job.topic)[0]
 
@@ -93,7 +93,7 @@ def oneway(job: Job) -> Iterator[Callable[[], Round]]:
 
 
 @contextmanager
-def consume(job: Job) -> Iterator[Callable[[], Round]]:
+def consume(job: Job, hooks: Sequence[object] = ()) -> Iterator[Callable[[], Round]]:
     """A new group each round, which reads the topic from its beginning; measured from the first message to the last."""
     groups = (f"bench_consumer_{getpid()}_{number}" for number in count())
 
@@ -117,6 +117,7 @@ def consume(job: Job) -> Iterator[Callable[[], Round]]:
             namesrv=job.namesrv,
             consume_from=ConsumeFromWhere.FIRST_OFFSET,
             consume_batch_size=job.batch,
+            hooks=hooks,
         )
         consumer.subscribe(job.topic)
         consumer.register_listener(listener)
@@ -129,7 +130,7 @@ def consume(job: Job) -> Iterator[Callable[[], Round]]:
 
 
 @contextmanager
-def latency(job: Job) -> Iterator[Callable[[], Round]]:
+def latency(job: Job, hooks: Sequence[object] = ()) -> Iterator[Callable[[], Round]]:
     """A producer and a push consumer in one process; the body says when it was born."""
     pad = bytes(job.body_bytes - 8)
     latencies: list[float] = []
@@ -141,10 +142,12 @@ def latency(job: Job) -> Iterator[Callable[[], Round]]:
     def send_one(producer: Producer) -> None:
         producer.send(Message(job.topic, perf_counter_ns().to_bytes(8, "big") + pad))
 
-    consumer = PushConsumer(f"bench_consumer_{getpid()}", namesrv=job.namesrv, consume_from=ConsumeFromWhere.LAST_OFFSET)
+    consumer = PushConsumer(
+        f"bench_consumer_{getpid()}", namesrv=job.namesrv, consume_from=ConsumeFromWhere.LAST_OFFSET, hooks=hooks
+    )
     consumer.subscribe(job.topic)
     consumer.register_listener(listener)
-    with Producer("bench_producer", namesrv=job.namesrv) as producer, consumer:
+    with Producer("bench_producer", namesrv=job.namesrv, hooks=hooks) as producer, consumer:
         _until_every_queue_is_pulled(lambda: send_one(producer), latencies, job.queues)
 
         def run() -> Round:

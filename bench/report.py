@@ -10,9 +10,9 @@ from typing import Any
 from bench.meters import Round
 from bench.rounds import Results
 from bench.scenarios import MAX_STALL_P99_MS, Scenario
-from bench.sides import CLIENT, FLOOR
+from bench.sides import CLIENT, FLOOR, METRICS
 
-__all__ = ["as_json", "line", "table"]
+__all__ = ["as_json", "cost_of_metrics", "line", "lines", "table"]
 
 HEADINGS = (
     *("scenario", "side", "msg/s", "p50 ms", "p99 ms", "x floor", "target", ""),
@@ -20,21 +20,31 @@ HEADINGS = (
 )
 
 
-def ratio(scenario: Scenario, results: Results, side: str) -> float | None:
-    """Median over the rounds of this side's rate, or median latency, divided by the floor's in the round beside it."""
-    pairs = list(zip(results[side], results[FLOOR.name], strict=True))
-    if side == FLOOR.name or not pairs:
+def ratio(scenario: Scenario, results: Results, side: str, to: str = FLOOR.name) -> float | None:
+    """Median over the rounds of this side's rate, or median latency, divided by another's in the round beside it."""
+    pairs = list(zip(results.get(side, ()), results.get(to, ()), strict=False))
+    if side == to or not pairs:
         return None
     if scenario.by_p50:
-        return median(own.p50_ms / floor.p50_ms for own, floor in pairs if own.p50_ms and floor.p50_ms)
-    return median(own.rate / floor.rate for own, floor in pairs)
+        return median(own.p50_ms / other.p50_ms for own, other in pairs if own.p50_ms and other.p50_ms)
+    return median(own.rate / other.rate for own, other in pairs)
+
+
+def cost_of_metrics(scenario: Scenario, results: Results) -> str | None:
+    """What metrics make of the rate, or of the median latency; None when they were not measured."""
+    compared = ratio(scenario, results, METRICS.name, to=CLIENT.name)
+    if compared is None:
+        return None
+    pairs = zip(results[METRICS.name], results[CLIENT.name], strict=True)
+    more = [own.cpu_us - other.cpu_us for own, other in pairs if own.cpu_us is not None and other.cpu_us is not None]
+    return f"{scenario.name} x {compared:.2f} ({median(more):+.1f} us/msg)" if more else f"{scenario.name} x {compared:.2f}"
 
 
 def lines(scenario: Scenario, results: Results, judged: bool) -> Iterable[tuple[str, ...]]:
     """The cells of one scenario, a line for each side."""
     for side, rounds in results.items():
         compared = ratio(scenario, results, side)
-        target = _target(scenario) if judged and side == CLIENT.name else ""
+        ours = judged and side in (CLIENT.name, METRICS.name)
         yield (
             scenario.title if side == FLOOR.name else "",
             side,
@@ -42,8 +52,8 @@ def lines(scenario: Scenario, results: Results, judged: bool) -> Iterable[tuple[
             _cell(rounds, lambda each: each.p50_ms, median, ".2f"),
             _cell(rounds, lambda each: each.p99_ms, median, ".2f"),
             "" if compared is None else f"{compared:.2f}",
-            target,
-            _verdict(scenario, rounds, compared) if judged and side == CLIENT.name else "",
+            _target(scenario) if ours else "",
+            _verdict(scenario, rounds, compared) if ours else "",
             _cell(rounds, lambda each: each.cpu_us, median, ".1f"),
             _cell(rounds, lambda each: each.rss_mb, max, ".0f"),
             _cell(rounds, lambda each: each.stall_p99_ms, median, ".1f"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.backends import ALL_KINDS, REAL_VERSION, Missing
 from bench.scenarios import Kind
 
-__all__ = ["CLIENT", "FLOOR", "Side", "go", "java"]
+__all__ = ["CLIENT", "FLOOR", "METRICS", "Side", "go", "java"]
 
 HERE = Path(__file__).parent
 BUILD_TIMEOUT = 600.0
@@ -32,6 +32,7 @@ class Side:
 
 FLOOR = Side("floor", (sys.executable, "-m", "bench.worker", "floor"))
 CLIENT = Side("grocketmq", (sys.executable, "-m", "bench.worker", "client"))
+METRICS = Side("with metrics", (sys.executable, "-m", "bench.worker", "metrics"))
 
 
 def java(directory: Path) -> Side:
