@@ -44,17 +44,25 @@ class Server:
 
         :raises NoAnswer: for anything else.
         """
+        return self._ask(f"GET {path}", "")
+
+    def post(self, path: str, body: str) -> str:
+        """As :meth:`get`, of a request with a body."""
+        return self._ask(f"POST {path}", body)
+
+    def _ask(self, what: str, sent: str) -> str:
         try:
-            with gevent.Timeout(_REQUEST_TIMEOUT, NoAnswer(path)), socket.create_connection(("127.0.0.1", self.port)) as sock:
-                sock.sendall(f"GET {path} HTTP/1.0\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+            with gevent.Timeout(_REQUEST_TIMEOUT, NoAnswer(what)), socket.create_connection(("127.0.0.1", self.port)) as sock:
+                head = f"{what} HTTP/1.0\r\nHost: test\r\nConnection: close\r\nContent-Length: {len(sent)}\r\n"
+                sock.sendall(f"{head}Content-Type: text/plain\r\n\r\n{sent}".encode())
                 answer = b""
                 while part := sock.recv(65536):
                     answer += part
         except OSError as error:
-            raise NoAnswer(path) from error
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if b" 200 " not in head.partition(b"\r\n")[0]:
-            raise NoAnswer(f"{path}: {answer!r}")
+            raise NoAnswer(what) from error
+        status, _, body = answer.partition(b"\r\n\r\n")
+        if b" 200 " not in status.partition(b"\r\n")[0]:
+            raise NoAnswer(f"{what}: {answer!r}")
         return body.decode()
 
     def wait_ready(self, path: str = "/who") -> None:
