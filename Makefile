@@ -24,8 +24,9 @@ lint: $(VENV)/.tox
 bench: $(VENV)/.client
 	$(BIN)/python -m bench
 
-soak: $(VENV)/.suite
-	$(BIN)/python -m pytest tests/broker -m 'slow or soak'
+soak: $(VENV)/.suite $(VENV)/.tox
+	$(BIN)/python -m pytest tests/broker tests/citizen -m 'slow or soak'
+	$(BIN)/tox run -e stacks -- -m slow
 
 clean:
 	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,25 +1,60 @@
-"""A Locust load test: users send orders and wait until a consumer has them.
+"""A Locust load test: users send orders, wait until a consumer has them, and ask for prices.
 
 Run it against a cluster:          locust -f examples/locust/locustfile.py --host 127.0.0.1:9876
 Without one, in another terminal:  grocketmq serve
+
+It makes the topics it needs, and answers the users' questions itself: in a real test the service under load would.
 """
 
-from locust import constant_throughput, task
+from locust import constant_throughput, events, task
+from locust.runners import WorkerRunner
 
+from grocketmq import ConsumeFromWhere, Producer, PushConsumer, create_reply
 from grocketmq.contrib.locust import RocketMQUser
+
+ORDERS, QUESTIONS = "load_orders", "load_questions"
 
 
 class Shop(RocketMQUser):
-    """Once a second: an order, sent, stored and consumed."""
+    """Once a second: an order, sent, stored and maybe waited for, or a question."""
 
-    topics = ("load_orders",)
+    topics = (ORDERS,)
     wait_time = constant_throughput(1)
 
-    @task(9)
+    @task(8)
     def order(self):
-        self.send("load_orders", b"x" * 1024, tags="created")
+        self.send(ORDERS, b"x" * 1024, tags="created")
 
     @task(1)
     def order_and_wait(self):
-        key = self.send("load_orders", b"x" * 1024, tags="created")
-        self.expect("load_orders", key, timeout=10)
+        key = self.send(ORDERS, b"x" * 1024, tags="created")
+        self.expect(ORDERS, key, timeout=10)
+
+    @task(1)
+    def ask(self):
+        self.request(QUESTIONS, b"apple", timeout=10)
+
+
+@events.init.add_listener
+def serve(environment, **kwargs):
+    """Before users start: topics, and somebody who answers; of several processes in the master, which outlives its workers."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    producer = Producer("load_repliers", namesrv=environment.host)
+    consumer = PushConsumer("load_repliers", namesrv=environment.host, consume_from=ConsumeFromWhere.FIRST_OFFSET)
+    consumer.subscribe(QUESTIONS)
+
+    @consumer.listener
+    def answer(msgs):
+        for msg in msgs:
+            producer.send(create_reply(msg, b"0.30"))
+
+    @environment.events.quit.add_listener
+    def stop(**kwargs):
+        consumer.shutdown()
+        producer.shutdown()
+
+    producer.start()
+    for topic in (ORDERS, QUESTIONS):
+        producer.create_topic(topic)
+    consumer.start()
