@@ -46,7 +46,7 @@ from grocketmq.remoting.stream import local_ip
 from grocketmq.remoting.tls import tls_connector
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.lag import HubLag
-from grocketmq.runtime.tasks import PeriodicTask, TaskGroup
+from grocketmq.runtime.tasks import FAILURES, PeriodicTask, TaskGroup
 
 __all__ = ["ClientInstance"]
 
@@ -412,7 +412,7 @@ class ClientInstance:
             if self._consumers.get(consumer.group) is consumer:  # else it has left while another one was called
                 try:
                     well &= call(consumer) is not False
-                except Exception as error:
+                except FAILURES as error:
                     well = False
                     self.tasks.failed(f"{what} of {consumer.group}", error)
         return well

@@ -21,12 +21,15 @@ from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.turns import in_turns
 
-__all__ = ["PeriodicTask", "TaskGroup"]
+__all__ = ["FAILURES", "PeriodicTask", "TaskGroup"]
 
 log = logging.getLogger(__name__)
 
 #: The words of a greenlet's name before a number, an address, a queue.
 _ROLE = re.compile(r"[a-z ]*(?![\w.:@-])|[a-z]+")
+
+#: What a task can fail with.  A ``gevent.Timeout`` that gets as far is nobody's: code of the user's set it and let it through.
+FAILURES = (Exception, gevent.Timeout)
 
 #: A loop that ran so many seconds before it failed is started again after the shortest pause.
 HEALTHY = 60.0
@@ -64,7 +67,7 @@ class TaskGroup:
         """Run a function once in a greenlet of its own; never blocks.
 
         :param name: what it does, for logs and dumps.
-        :param run: the function; an ``Exception`` from it is logged and counted.
+        :param run: the function; an ``Exception`` or a ``gevent.Timeout`` from it is logged and counted.
         :param args: its arguments.
         :returns: the greenlet.
         """
@@ -155,7 +158,7 @@ class TaskGroup:
             greenlet.unlink_all()
         gevent.killall(copies, block=False)
 
-    def failed(self, name: str, error: Exception) -> None:
+    def failed(self, name: str, error: BaseException) -> None:
         """Log and count an error of a task; not one that a forked child's copy of a task meets while it ends."""
         if gevent.getcurrent() not in self._group:
             return
@@ -170,7 +173,7 @@ class TaskGroup:
     def _once(self, name: str, run: Callable[..., object], args: tuple[Any, ...]) -> None:
         try:
             run(*args)
-        except Exception as error:
+        except FAILURES as error:
             self.failed(name, error)
 
     def _supervised(self, name: str, run: Callable[[], object]) -> None:
@@ -180,7 +183,7 @@ class TaskGroup:
             try:
                 run()
                 return
-            except Exception as error:
+            except FAILURES as error:
                 self.failed(name, error)
             if monotonic() - began > HEALTHY:
                 backoff.reset()
@@ -220,7 +223,7 @@ class PeriodicTask:
             asked = None
             try:
                 asked = self._run()
-            except Exception as error:
+            except FAILURES as error:
                 group.failed(name, error)
             pause = self.interval if asked is None else asked
             if self.least_gap:

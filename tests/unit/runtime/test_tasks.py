@@ -34,8 +34,9 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 class Failing:
     """Fails so many times, then goes on."""
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, error: BaseException | None = None) -> None:
         self.left = times
+        self.error = error or ValueError("on purpose")
         self.runs = 0
         self.at: list[float] = []
 
@@ -44,7 +45,7 @@ class Failing:
         self.at.append(time.monotonic())
         if self.left:
             self.left -= 1
-            raise ValueError("on purpose")
+            raise self.error
 
 
 # Once
@@ -135,6 +136,17 @@ def test_kill_ends_a_loop_in_its_pause(group: TaskGroup) -> None:
     group.kill()
     assert greenlet.dead
     assert run.runs == 1
+
+
+@pytest.mark.usefixtures("_quiet")
+def test_a_timeout_that_is_let_through_is_a_failure_like_others(group: TaskGroup) -> None:
+    """Nobody waits for it at the root of a greenlet; a loop that died of it would never be seen again."""
+    loop, periodic = Failing(1, gevent.Timeout(1)), Failing(1, gevent.Timeout(1))
+    group.loop("loop", loop)
+    group.periodic("tick", 0.005, periodic)
+    group.spawn("once", Failing(1, gevent.Timeout(1)))
+    wait_for(lambda: loop.runs == 2 and periodic.runs >= 2)
+    assert group.failures == {"loop": 1, "tick": 1, "once": 1}
 
 
 # Periodic
