@@ -21,11 +21,11 @@ from gevent.event import Event
 
 from grocketmq.client.base import BaseClient
 from grocketmq.client.instance import ClientInstance
-from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import GRocketMQError
 from grocketmq.hooks import ConsumeMessageContext, Hooks, SendMessageContext
 from grocketmq.model.message import DELAY_PROPERTIES, Message, MessageExt
+from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.model.properties import Property, encode_properties
 from grocketmq.model.results import LocalTransactionState, SendStatus
 from grocketmq.model.route import MessageQueue

@@ -14,6 +14,7 @@ from gevent.monkey import is_module_patched
 from grocketmq import GRocketMQError, PullConsumer, RemotingError
 from grocketmq.client.config import ClientConfig
 from grocketmq.codes import RequestCode
+from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.runtime.lag import HubLag
 from grocketmq.runtime.tasks import TaskGroup
@@ -27,8 +28,6 @@ _PATCHED_TOGETHER = ("socket", "ssl", "select", "threading", "time", "queue", "s
 _TIMEOUT = 3.0
 #: Seconds to watch the event loop, and lateness that is worth a word.
 _LOOK, _LATE = 0.5, 0.1
-#: A topic that a broker has when it creates topics by itself.
-_TEMPLATE_TOPIC = "TBW102"
 _MAX_TOPICS = 50
 
 
@@ -120,7 +119,7 @@ def _brokers(remoting: RemotingClient, answering: list[str]) -> Iterator[Finding
     with PullConsumer("grocketmq_doctor", namesrv=answering) as client:
         topics = client.topic_list()
         found: dict[str, str] = {}
-        for topic in [_TEMPLATE_TOPIC, *topics[:_MAX_TOPICS]]:
+        for topic in [DEFAULT_TOPIC, *topics[:_MAX_TOPICS]]:
             try:
                 route = client.topic_route(topic)
             except GRocketMQError:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from grocketmq.client.namesrv import split_namesrv
 from grocketmq.codes import SerializeType
 from grocketmq.errors import ConfigError
+from grocketmq.model.namespace import TRACE_TOPIC
 from grocketmq.model.validators import check_topic
 from grocketmq.remoting.client import RPCHook
 from grocketmq.remoting.http import check_url
@@ -21,9 +22,6 @@ from grocketmq.wire.framing import MAX_FRAME_BYTES
 __all__ = ["ClientConfig", "Credentials", "check_ranges", "split_options"]
 
 T = TypeVar("T")
-
-#: Where Java's clients send traces.
-TRACE_TOPIC = "RMQ_SYS_TRACE_TOPIC"
 
 _NAMESPACE = re.compile(r"[|a-zA-Z0-9_-]+")
 #: A name server address that names an instance, which is the namespace.

@@ -35,11 +35,11 @@ from grocketmq.client.namespace import Namespace
 from grocketmq.client.namesrv import AddressServer, NameServers
 from grocketmq.client.processor import BrokerRequests
 from grocketmq.client.replies import ReplyTable
-from grocketmq.client.routes import DEFAULT_TOPIC, RouteTable, derived_route
+from grocketmq.client.routes import RouteTable, derived_route
 from grocketmq.errors import ClientStateError, ConfigError, GRocketMQError, RequestTimeout, RouteNotFoundError
 from grocketmq.model.addresses import client_id, vip_address
 from grocketmq.model.message_id import UniqueIdGenerator
-from grocketmq.model.namespace import is_retry_topic
+from grocketmq.model.namespace import DEFAULT_TOPIC, is_retry_topic
 from grocketmq.model.route import MessageQueue, TopicPublishInfo, TopicRouteData
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.remoting.stream import local_ip

@@ -19,10 +19,7 @@ from grocketmq.model.route import (
 )
 from grocketmq.runtime.turns import in_turns
 
-__all__ = ["DEFAULT_TOPIC", "RouteTable", "derived_route"]
-
-#: The topic whose route a new topic starts with, where brokers create topics by themselves.
-DEFAULT_TOPIC = "TBW102"
+__all__ = ["RouteTable", "derived_route"]
 
 
 class RouteTable:

@@ -12,11 +12,10 @@ from time import time_ns
 
 from grocketmq.client.instance import ClientInstance
 from grocketmq.client.packing import pack
-from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import GRocketMQError
 from grocketmq.model.message import MessageExt
-from grocketmq.model.namespace import retry_topic
+from grocketmq.model.namespace import DEFAULT_TOPIC, retry_topic
 from grocketmq.model.properties import Property, encode_properties
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire.flags import CompressionType, MessageSysFlag

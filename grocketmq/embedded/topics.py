@@ -13,7 +13,14 @@ from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.answers import success
 from grocketmq.embedded.table import Table
 from grocketmq.errors import ConfigError
-from grocketmq.model.namespace import TRANS_HALF_TOPIC, is_dlq_topic, is_retry_topic, is_system_topic, reply_topic
+from grocketmq.model.namespace import (
+    DEFAULT_TOPIC,
+    TRANS_HALF_TOPIC,
+    is_dlq_topic,
+    is_retry_topic,
+    is_system_topic,
+    reply_topic,
+)
 from grocketmq.model.route import Permission
 from grocketmq.model.validators import MAX_TOPIC_LENGTH, check_group, check_topic
 from grocketmq.remoting.server import Channel, Handler, Refused
@@ -21,10 +28,8 @@ from grocketmq.wire import bodies, headers
 from grocketmq.wire.bodies import TopicConfig
 from grocketmq.wire.command import RemotingCommand
 
-__all__ = ["DEFAULT_TOPIC", "SCHEDULE_TOPIC", "TIMER_TOPIC", "TopicTable"]
+__all__ = ["SCHEDULE_TOPIC", "TIMER_TOPIC", "TopicTable"]
 
-#: Topics created on the fly inherit its settings.
-DEFAULT_TOPIC = "TBW102"
 #: Where messages with a delay level wait, one queue a level.
 SCHEDULE_TOPIC = "SCHEDULE_TOPIC_XXXX"
 #: Where messages with a time of delivery wait.

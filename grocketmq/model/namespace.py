@@ -10,9 +10,11 @@ Source: Apache RocketMQ 5.3.3, module remoting, class ``NamespaceUtil``; module 
 from __future__ import annotations
 
 __all__ = [
+    "DEFAULT_TOPIC",
     "DLQ_PREFIX",
     "RETRY_PREFIX",
     "SYSTEM_TOPICS",
+    "TRACE_TOPIC",
     "TRANS_CHECK_MAX_TIME_TOPIC",
     "TRANS_HALF_TOPIC",
     "dlq_topic",
@@ -43,6 +45,10 @@ _POP_SEPARATOR_V2 = "+"
 _SYSTEM_TOPIC_PREFIX = "rmq_sys_"
 _SYSTEM_GROUP_PREFIX = "CID_RMQ_SYS_"
 
+#: Where brokers create topics by themselves they have it, and a new topic starts with its settings and its route.
+DEFAULT_TOPIC = "TBW102"
+#: Where Java's clients send traces.
+TRACE_TOPIC = "RMQ_SYS_TRACE_TOPIC"
 #: Where brokers keep half messages of transactions.
 TRANS_HALF_TOPIC = "RMQ_SYS_TRANS_HALF_TOPIC"
 #: Where half messages end of which no producer could tell how their transaction ended.
@@ -51,11 +57,11 @@ TRANS_CHECK_MAX_TIME_TOPIC = "TRANS_CHECK_MAX_TIME_TOPIC"
 #: Topics that belong to the brokers.
 SYSTEM_TOPICS = frozenset(
     {
-        "TBW102",
+        DEFAULT_TOPIC,
         "SCHEDULE_TOPIC_XXXX",
         "BenchmarkTest",
         TRANS_HALF_TOPIC,
-        "RMQ_SYS_TRACE_TOPIC",
+        TRACE_TOPIC,
         "RMQ_SYS_TRANS_OP_HALF_TOPIC",
         TRANS_CHECK_MAX_TIME_TOPIC,
         "SELF_TEST_TOPIC",

@@ -9,9 +9,9 @@ import gevent
 
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
-from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import TIMER_VERSION
 from grocketmq.errors import BrokerError, ForkError, GRocketMQError, MessageError, RemotingError, RouteNotFoundError
+from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.model.recall_handle import decode_recall_handle
 from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
 from grocketmq.model.validators import check_not_system_topic, check_topic

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from time import time_ns
 
 from grocketmq.client.packing import pack
-from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.codes import RequestCode
 from grocketmq.errors import LocalProtocolError, MessageError
 from grocketmq.model.message import DELAY_PROPERTIES, TIMER_PROPERTIES, Message
 from grocketmq.model.message_id import UniqueIdGenerator
+from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties, encode_properties
 from grocketmq.model.validators import check_batch, check_message
 from grocketmq.producer.config import ProducerConfig

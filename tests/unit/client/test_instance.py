@@ -9,7 +9,6 @@ import pytest
 
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
-from grocketmq.client.routes import DEFAULT_TOPIC
 from grocketmq.errors import (
     BrokerSystemError,
     ConfigError,
@@ -18,6 +17,7 @@ from grocketmq.errors import (
     RequestTimeout,
     RouteNotFoundError,
 )
+from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.model.route import BrokerData, MessageQueue, QueueData, TopicRouteData
 from grocketmq.remoting.tls import TLSConfig
 from grocketmq.runtime.deadline import Deadline
