@@ -57,6 +57,8 @@ REBALANCE_INTERVAL = 20.0
 REBALANCE_SOON = 1.0
 FIRST_HEARTBEAT = 1.0
 NAMESRV_FETCH_INTERVAL = 120.0
+#: Seconds after which a route that changed is looked at again: brokers tell of a new topic one after the other.
+ROUTE_AGAIN = 1.0
 FIRST_PERSIST = 10.0
 
 
@@ -110,6 +112,7 @@ class ClientInstance:
         self._fetching: dict[str, AsyncResult] = {}
         self._route_backoff = Backoff(1.0, config.route_poll_interval)
         self._routeless: set[str] = set()
+        self._changed_routes: set[str] = set()
         self._unused: set[str] = set()
         BrokerRequests(self.remoting, self, self.namespace)
         self._schedule()
@@ -285,6 +288,7 @@ class ClientInstance:
         known = {address for _, _, address in self.routes.members()}
         changed = self.routes.update(topic, route)
         if changed:
+            self._changed_routes.add(topic)
             log.info(
                 "route of %s changed: %s", topic, [(data.broker_name, data.write_queue_nums) for data in route.queue_datas]
             )
@@ -331,8 +335,9 @@ class ClientInstance:
         return vip_address(address) if self.config.vip_channel else address
 
     def _update_routes(self) -> float | None:
-        """Fetch every route in use and forget the others; come back soon while a consumer waits for one."""
-        missing = set()
+        """Fetch every route in use and forget the others; come back soon while a consumer waits for one, or for all of one."""
+        missing, changed = set(), self._changed_routes
+        self._changed_routes = set()
         self._forget_routes()
         for topic in sorted(self._topics()):
             try:
@@ -345,11 +350,14 @@ class ClientInstance:
                 if topic not in self.routes.routes:
                     missing.add(topic)
                 log.warning("route of %s not fetched, what is known stays: %s", topic, error)
-        missing &= {topic for consumer in self._consumers.values() for topic in consumer.topics()}
+        consumed = {topic for consumer in self._consumers.values() for topic in consumer.topics()}
+        missing &= consumed
         if missing != self._routeless:
             self._routeless = missing
             self._route_backoff.reset()
-        return self._route_backoff.next() if missing else None
+        if missing:
+            return self._route_backoff.next()
+        return ROUTE_AGAIN if consumed & (changed | self._changed_routes) else None
 
     def _forget_routes(self) -> None:
         """Forget the routes that no member has used since the last round."""

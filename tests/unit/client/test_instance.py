@@ -167,6 +167,23 @@ def test_routes_of_members_are_polled_and_a_change_wakes_the_rebalance() -> None
         assert len(instance.routes.subscribe["T"]) == 4
 
 
+def test_a_route_that_is_new_may_grow_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a topic that one broker has told of yet, then the others' queues are not left alone until the next poll."""
+    monkeypatch.setattr("grocketmq.client.instance.ROUTE_AGAIN", 0.02)
+    api = api_with(T=route("a"))
+    consumer = FakeMember("g", ["T"])
+    with instance_with(api) as instance:
+        instance.register_consumer(consumer)
+        instance.find_routes(["T"])
+        api.routes["T"] = route("a", "b")
+        wait_for(lambda: len(instance.routes.subscribe["T"]) == 4)
+        wait_for(lambda: consumer.rebalances >= 2)
+        gevent.sleep(0.1)
+        asked = len(api.named("topic_route"))
+        gevent.sleep(0.1)
+        assert len(api.named("topic_route")) == asked, "a route that no longer changes is polled at its time"
+
+
 def test_routes_that_nobody_uses_are_forgotten() -> None:
     """Given topics that members leave one by one, then their routes go, and addresses no other route names."""
     api = api_with(T=route("a"), U=route("b"), asked=route("b"))
