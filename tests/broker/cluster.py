@@ -66,6 +66,10 @@ BROKER_SETTINGS: Mapping[str, object] = {
     "timerFlushIntervalMs": 30000,
     # A broker of 5.x computes without a pause until this is over for the first time, by default 10 s.
     "transactionMetricFlushInterval": 500,
+    # It computes without a pause, too, from this long (ms) after the last transaction's end on; with a size of 1 it notes
+    # each end at once instead of gathering them for that time.
+    "transactionOpBatchInterval": 3_600_000,
+    "transactionOpMsgMaxSize": 1,
     "waitTimeMillsInSendQueue": 1000,
     "mappedFileSizeCommitLog": 64 << 20,
     "mappedFileSizeConsumeQueue": 20 * 50_000,

@@ -17,6 +17,10 @@ from .java_driver import JavaDriver
 
 OLD_VERSION = "4.9.7"
 
+#: Clusters that are not left running for the whole session: an idle broker takes a tenth of a processor.  Their tests come
+#: first, and each ends with the last test that wants it.
+PASSING = ("_fault_cluster", "small_cluster", "secure_cluster", "acl_cluster_497")
+
 _numbers = itertools.count(1)
 
 
@@ -26,6 +30,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.broker)
+    items.sort(
+        key=lambda item: min((number for number, name in enumerate(PASSING) if _wants(item, name)), default=len(PASSING))
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    left = item.session.items[item.session.items.index(item) + 1 :]
+    for name in PASSING:
+        if name in _passing and not any(_wants(other, name) for other in left):
+            _passing.pop(name).stop()
+
+
+def _wants(item: pytest.Item, name: str) -> bool:
+    return name in getattr(item, "fixturenames", ())
+
+
+#: Those of ``PASSING`` that run.
+_passing: dict[str, RealCluster] = {}
+
+
+def _until_last(request: pytest.FixtureRequest, cluster: RealCluster) -> Iterator[RealCluster]:
+    _passing[str(request.fixturename)] = cluster
+    yield from _started(cluster)
 
 
 def _started(cluster: RealCluster) -> Iterator[RealCluster]:
@@ -69,8 +97,8 @@ def real_cluster_497() -> Iterator[RealCluster]:
 
 
 @pytest.fixture(scope="session")
-def _fault_cluster(broker_version: str) -> Iterator[RealCluster]:
-    yield from _started(RealCluster(broker_version))
+def _fault_cluster(request: pytest.FixtureRequest, broker_version: str) -> Iterator[RealCluster]:
+    yield from _until_last(request, RealCluster(broker_version))
 
 
 @pytest.fixture
@@ -81,7 +109,7 @@ def own_cluster(_fault_cluster: RealCluster) -> RealCluster:
 
 
 @pytest.fixture(scope="session")
-def small_cluster(broker_version: str) -> Iterator[RealCluster]:
+def small_cluster(request: pytest.FixtureRequest, broker_version: str) -> Iterator[RealCluster]:
     """One broker that makes no topic by itself, delays 1 s at every level, asks for transactions of 2 s, takes timer
     messages back, and stores in files of 1 MiB."""
     settings = {
@@ -92,7 +120,7 @@ def small_cluster(broker_version: str) -> Iterator[RealCluster]:
         "recallMessageEnable": True,
         "mappedFileSizeCommitLog": 1 << 20,
     }
-    yield from _started(RealCluster(broker_version, brokers=1, settings=settings))
+    yield from _until_last(request, RealCluster(broker_version, brokers=1, settings=settings))
 
 
 #: The account that may do everything, and its secret.
@@ -114,7 +142,7 @@ accounts:
 
 
 @pytest.fixture(scope="session")
-def secure_cluster(broker_version: str) -> Iterator[RealCluster]:
+def secure_cluster(request: pytest.FixtureRequest, broker_version: str) -> Iterator[RealCluster]:
     """One broker that takes TLS only, and only from known clients who sign their requests."""
     auth = "org.apache.rocketmq.auth"
     settings = {
@@ -127,14 +155,14 @@ def secure_cluster(broker_version: str) -> Iterator[RealCluster]:
         "authenticationWhitelist": str(UPDATE_BROKER_CONFIG),  # the harness makes brokers register by it
         "authorizationWhitelist": str(UPDATE_BROKER_CONFIG),
     }
-    yield from _started(RealCluster(broker_version, brokers=1, settings=settings, tls=True))
+    yield from _until_last(request, RealCluster(broker_version, brokers=1, settings=settings, tls=True))
 
 
 @pytest.fixture(scope="session")
-def acl_cluster_497() -> Iterator[RealCluster]:
+def acl_cluster_497(request: pytest.FixtureRequest) -> Iterator[RealCluster]:
     """One broker of 4.9 with the access control of that time."""
     settings = {"aclEnable": True}
-    yield from _started(RealCluster(OLD_VERSION, brokers=1, settings=settings, files={"plain_acl.yml": PLAIN_ACL}))
+    yield from _until_last(request, RealCluster(OLD_VERSION, brokers=1, settings=settings, files={"plain_acl.yml": PLAIN_ACL}))
 
 
 @pytest.fixture(scope="session")

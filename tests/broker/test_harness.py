@@ -113,7 +113,8 @@ def test_an_error_in_java_is_told(java: JavaDriver) -> None:
         java.send("not a topic!", b"x")
 
 
-@pytest.mark.parametrize("stop", [RealCluster.kill_broker, pytest.param(RealCluster.stop_broker, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [RealCluster.kill_broker, RealCluster.stop_broker])
 def test_brokers_that_ended_keep_their_data(
     own_cluster: RealCluster, topic_name: str, group_name: str, stop: Callable[[RealCluster, str], None]
 ) -> None:
@@ -136,6 +137,7 @@ def test_brokers_that_ended_keep_their_data(
             assert sorted(m.body for m in consumer.wait(40)) == sorted(bodies)
 
 
+@pytest.mark.slow
 def test_the_old_release_keeps_its_data(real_cluster_497: RealCluster, topic_name: str, group_name: str) -> None:
     with RealCluster(real_cluster_497.version, brokers=1) as cluster:
         cluster.create_topic(topic_name)
@@ -165,6 +167,7 @@ def test_a_paused_broker_is_silent_but_connected(own_cluster: RealCluster) -> No
     remoting_request(address, 105, timeout=10.0)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_cannot_start_says_why_and_leaves_nothing(real_cluster: RealCluster) -> None:
     broken = RealCluster(real_cluster.version, brokers=1, settings={"storePathRootDir": "/proc/none"})
     with pytest.raises(JavaError, match="broker-a"):
@@ -172,6 +175,7 @@ def test_a_cluster_that_cannot_start_says_why_and_leaves_nothing(real_cluster: R
     assert not any(broken.running(name) for name in ("broker-a", "namesrv"))
 
 
+@pytest.mark.slow
 def test_nothing_stays_after_stop(real_cluster: RealCluster) -> None:
     cluster = RealCluster(real_cluster.version, brokers=1, settings={"messageDelayLevel": "1s 2s"})
     with cluster:

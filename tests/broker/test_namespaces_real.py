@@ -39,15 +39,15 @@ def test_both_ways_with_java(pair: Pair, topic_name: str, unique_name: Any, opti
         assert {message.properties["INSTANCE_ID"] for message in (*ours, *theirs)} == set(whose.values())
 
 
+@pytest.mark.slow  # messages that fail come again after 10 s
 def test_popped(pair: Pair, topic_name: str, group_name: str, unique_name: Any) -> None:
     if pair.cluster.version.startswith("4."):
         pytest.skip("releases before 5 do not pop")
     namespace = unique_name("INST")
     inbox = Inbox(fail_times=1)
-    pops = {"pop": True, "delay_level_when_next_consume": 1}
     with producing(pair.cluster, namespace=namespace) as producer:
         producer.create_topic(topic_name, queues=2)
-        with consuming(pair.cluster, group_name, topic_name, inbox, namespace=namespace, **pops):
+        with consuming(pair.cluster, group_name, topic_name, inbox, namespace=namespace, pop=True):
             for body in BODIES:
                 producer.send(Message(topic_name, body))
             inbox.wait(6)
