@@ -124,7 +124,10 @@ class FrameDecoder:
             if not commands:
                 raise
             return commands
-        self._make_room(position, needed)
+        if position == self._have and len(self._buffer) <= KEEP_BYTES:
+            self._have = 0  # which is nearly always so, and saves a call
+        else:
+            self._make_room(position, needed)
         return commands
 
     def _decode_all(self, commands: list[RemotingCommand]) -> tuple[int, int]:
