@@ -9,10 +9,11 @@ import gevent
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], timeout: float = 5, message: str | None = None) -> T:
+def wait_for(condition: Callable[[], T], timeout: float = 20, message: str | None = None) -> T:
     """Switch to other greenlets until ``condition()`` is true, and return its value.
 
-    :param timeout: seconds; the condition is asked at least once.
+    :param timeout: seconds, by default more than a machine needs that is busy with other things; the condition is asked at
+        least once.
     :param message: what was expected, in the words of the test; default the condition's name.
     :raises AssertionError: it did not become true in time.
     """

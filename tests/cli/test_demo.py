@@ -117,6 +117,7 @@ def alter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DemoRun, "receive", altered)
 
 
+@pytest.mark.slow
 class TestCommand:
     @pytest.fixture(autouse=True)
     def _extra(self) -> None:
@@ -163,6 +164,7 @@ class TestCommand:
         assert __version__ in run_program("-m", "grocketmq.cli", "--version").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_its_extra_it_says_so_in_one_line(missing: str) -> None:
     if missing == "rich":

@@ -12,6 +12,9 @@ from grocketmq.embedded import EmbeddedCluster
 from tests.programs import Finished, run_program
 from tests.stacks.servers import free_port
 
+#: It runs as a program, which is the same wherever this runs.
+pytestmark = pytest.mark.slow
+
 
 def doctor(*arguments: str, patched: bool = False, namesrv: str | None = None) -> Finished:
     patch = ["-m", "gevent.monkey", "--module"] if patched else ["-m"]

@@ -29,3 +29,10 @@ def other(cluster: EmbeddedCluster) -> Iterator[RawClient]:
     client = RawClient(cluster.broker_address("broker-a"))
     yield client
     client.close()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What clients do, or try again, after a second is done at once, for tests of what comes of it."""
+    for name in ("client.instance.REBALANCE_SOON", "client.instance.FIRST_HEARTBEAT", "consumer.pull_service.AFTER_ERROR"):
+        monkeypatch.setattr(f"grocketmq.{name}", 0.05)

@@ -18,6 +18,7 @@ from tests.embedded.raw import RawClient, names
 from tests.helpers import wait_for
 
 FIRST = ConsumeFromWhere.FIRST_OFFSET
+pytestmark = pytest.mark.usefixtures("soon")
 BAD_ACTIONS = {"close": close, "reset": reset, "half close": half_close, "corrupt": corrupt(), "drop": drop, "fail": fail()}
 
 

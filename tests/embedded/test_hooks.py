@@ -253,7 +253,7 @@ def test_polled_messages_are_seen(cluster: EmbeddedCluster) -> None:
     consumer = LitePullConsumer("pollers", namesrv=cluster.namesrv, consume_from=FIRST, hooks=[hook])
     consumer.subscribe("T")
     with consumer:
-        assert consumer.poll(5)
+        assert consumer.poll(20)
     assert hook.names() == ["before_consume", "after_consume"]
     assert hook.seen[1][1].success
 

@@ -22,6 +22,7 @@ TOPIC = "orders"
 GROUP = "readers"
 SOON = 20.0
 
+pytestmark = pytest.mark.usefixtures("soon")
 _instances = itertools.count(1)
 
 

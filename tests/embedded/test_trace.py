@@ -119,7 +119,7 @@ def test_polled_messages_are_traced(cluster: EmbeddedCluster, kind: type[LitePul
     consumer = kind("pollers", namesrv=cluster.namesrv, consume_from=FIRST, trace=True)
     consumer.subscribe("T")
     with consumer:
-        assert consumer.poll(5) if isinstance(consumer, LitePullConsumer) else consumer.receive(wait=5.0)
+        assert consumer.poll(20) if isinstance(consumer, LitePullConsumer) else consumer.receive(wait=20.0)
     found = traces(cluster)
     assert [context.trace_type for context in found] == [TraceType.SUB_BEFORE, TraceType.SUB_AFTER]
     assert {context.beans[0].msg_id for context in found} == {stored.msg_id}
