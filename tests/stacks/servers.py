@@ -144,6 +144,12 @@ class Load:
             while len(self.answers) < wanted:
                 gevent.sleep(0.01)
 
+    def wait_for_processes(self, count: int) -> None:
+        """Wait until so many have answered in all; answers tell their ``pid``."""
+        with gevent.Timeout(PATIENCE, AssertionError(f"{count} processes never answered")):
+            while len({one["pid"] for one in self.answers}) < count:
+                gevent.sleep(0.02)
+
     def stop(self) -> list[Any]:
         """End it; the answers."""
         self._stopped = True

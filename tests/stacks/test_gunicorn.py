@@ -29,6 +29,7 @@ def test_everyone_gets_their_own_answer(cluster: EmbeddedCluster, tmp_path: Path
         server.wait_ready()
         load = Load(lambda number: json.loads(server.get(f"/send?{number}")), callers=16)
         load.wait_for(150)
+        load.wait_for_processes(2)
         answers = load.stop()
         assert load.unanswered == 0
         assert server.stop() == 0
@@ -36,13 +37,6 @@ def test_everyone_gets_their_own_answer(cluster: EmbeddedCluster, tmp_path: Path
     ids = {(one["pid"], one["client_id"]) for one in answers}
     assert len(ids) == len({pid for pid, _ in ids}) == len({name for _, name in ids}) == 2
     assert "Traceback" not in server.log
-
-
-def wait_for_workers(load: Load, count: int) -> None:
-    """Until so many have answered in all."""
-    with gevent.Timeout(30, AssertionError("workers are not replaced")):
-        while len({one["pid"] for one in load.answers}) < count:
-            gevent.sleep(0.02)
 
 
 def accepted(load: Load) -> set[str]:
@@ -59,9 +53,9 @@ def test_what_was_accepted_is_sent(cluster: EmbeddedCluster, tmp_path: Path, pre
             return json.loads(server.get(f"/accept?{number}"))
 
         load = Load(ask)
-        wait_for_workers(load, 4)
+        load.wait_for_processes(4)
         server.process.send_signal(signal.SIGHUP)
-        wait_for_workers(load, 6)
+        load.wait_for_processes(6)
         assert server.stop(signal.SIGTERM) == 0
         told = accepted(load)
     assert told <= set(stored_bodies(cluster, TOPIC))

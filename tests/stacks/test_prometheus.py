@@ -10,7 +10,9 @@ import gevent
 import pytest
 
 from grocketmq import ConsumeFromWhere, Message, Producer, PushConsumer, SendError
+from grocketmq.codes import RequestCode
 from grocketmq.embedded import EmbeddedCluster
+from grocketmq.embedded.control import close
 from tests.meta.source import ROOT
 from tests.programs import run_program
 
@@ -49,8 +51,7 @@ def test_counts(cluster: EmbeddedCluster, registry: Any) -> None:
         assert value("rocketmq_consumer_queues", {"group": "c"}) >= 8.0
         assert value("rocketmq_hub_lag_seconds", {"client_id": consumer.client_id}) >= 0.0
         assert value("rocketmq_calls_in_flight", {"client_id": consumer.client_id}) > 0.0, "long polls"
-        for name in cluster.broker_names:
-            cluster.stop_broker(name)
+        cluster.control(RequestCode.SEND_MESSAGE_V2, close, times=None)
         with pytest.raises(SendError):
             producer.send(Message("web", "x"))
     labels = {"topic": "web", "group": "p"}

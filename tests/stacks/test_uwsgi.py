@@ -6,7 +6,6 @@ import json
 import signal
 from pathlib import Path
 
-import gevent
 import pytest
 
 from grocketmq.embedded import EmbeddedCluster
@@ -36,6 +35,7 @@ def test_everyone_gets_their_own_answer(cluster: EmbeddedCluster, tmp_path: Path
         server.wait_ready()
         load = Load(lambda number: json.loads(server.get(f"/send?{number}")), callers=16)
         load.wait_for(200)
+        load.wait_for_processes(2)
         answers = load.stop()
         assert load.unanswered == 0
         server.stop()
@@ -49,9 +49,7 @@ def test_what_was_accepted_is_sent(cluster: EmbeddedCluster, tmp_path: Path) -> 
     with serving([*COMMAND, "--max-requests=60"], cluster, tmp_path / "log") as server:
         server.wait_ready()
         load = Load(lambda number: json.loads(server.get(f"/accept?{number}")))
-        with gevent.Timeout(30, AssertionError("workers are not replaced")):
-            while len({one["pid"] for one in load.answers}) < 4:
-                gevent.sleep(0.02)
+        load.wait_for_processes(4)
         server.stop(signal.SIGTERM)
         answers = load.stop()
     assert {one["body"] for one in answers} <= set(stored_bodies(cluster, TOPIC))
