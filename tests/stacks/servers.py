@@ -144,10 +144,10 @@ class Load:
             while len(self.answers) < wanted:
                 gevent.sleep(0.01)
 
-    def wait_for_processes(self, count: int) -> None:
-        """Wait until so many have answered in all; answers tell their ``pid``."""
+    def wait_for_processes(self, count: int, told_by: str = "pid") -> None:
+        """Wait until so many have answered in all; what each answer tells of its process is named."""
         with gevent.Timeout(PATIENCE, AssertionError(f"{count} processes never answered")):
-            while len({one["pid"] for one in self.answers}) < count:
+            while len({one[told_by] for one in self.answers}) < count:
                 gevent.sleep(0.02)
 
     def stop(self) -> list[Any]:

@@ -27,6 +27,7 @@ def test_everyone_gets_their_own_answer(cluster: EmbeddedCluster, tmp_path: Path
         server.wait_ready("/")
         load = Load(lambda number: json.loads(server.post("/orders", str(number))))
         load.wait_for(100)
+        load.wait_for_processes(2, "worker")
         answers = load.stop()
         assert load.unanswered == 0, server.log
         assert server.stop() == 0

@@ -27,10 +27,12 @@ def test_everyone_gets_their_own_answer(cluster: EmbeddedCluster, tmp_path: Path
     with serving(COMMANDS[name], cluster, tmp_path / "log") as server:
         server.wait_ready("/")
         load = Load(lambda number: json.loads(server.post("/orders", str(number))))
+        processes = 1 if name == "development" else 2
         load.wait_for(100)
+        load.wait_for_processes(processes, "worker")
         answers = load.stop()
         assert load.unanswered == 0, server.log
         server.stop()
     assert wrong_answers(cluster.namesrv, answers) == []
-    assert len({one["worker"] for one in answers}) == (1 if name == "development" else 2)
+    assert len({one["worker"] for one in answers}) == processes
     assert "Traceback" not in server.log
