@@ -53,7 +53,7 @@ def test_without_a_name_server_it_says_how_to_give_one() -> None:
 def test_a_failed_example_has_another_exit_status() -> None:
     with EmbeddedCluster() as cluster:
         address = cluster.namesrv
-    assert run_example("producer_sync.py", address).status == 1
+    assert run_example("pull_consumer.py", address).status == 1
 
 
 def test_readme_names_every_example() -> None:

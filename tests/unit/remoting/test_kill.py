@@ -120,7 +120,7 @@ def in_line_for_a_permit(clients: Clients, n: int, error: BaseException) -> bool
 
 def in_line_for_room(clients: Clients, n: int, error: BaseException) -> bool:
     go = Event()
-    with Server(serve_when(go), receive_buffer=4096) as server, pytest.MonkeyPatch.context() as patch:
+    with Server(serve_when(go), receive_buffer=65_536) as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MAX_OUT_BYTES", 1000)
         patch.setattr(module, "ROOM_BYTES", 500)
         client = clients()
