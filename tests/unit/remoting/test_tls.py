@@ -577,12 +577,12 @@ def test_the_loop_never_waits(
 ) -> None:
     """Neither for a peer that says nothing, nor for one that reads slowly, nor while files are read."""
     mute, slow = server(lambda peer: peer.ended.wait()), secure(silent, receive_buffer=4096)
-    waiting = [spawn(trusting(clients, ca_file=authority.write(tmp_path)).invoke, mute.address, request(), 0.5)]
+    waiting = [spawn(trusting(clients, ca_file=authority.write(tmp_path)).invoke, mute.address, request(), 1.5)]
     client = trusting(clients, ca_file=authority.write(tmp_path))
-    waiting += [spawn(client.invoke, slow.address, request(BIG), 0.5) for _ in range(3)]
+    waiting += [spawn(client.invoke, slow.address, request(BIG), 1.5) for _ in range(3)]
     waiting += [spawn(tls_connector, TLSConfig()) for _ in range(3)]
     gevent.joinall(waiting, timeout=10)
     assert all(isinstance(one.value, RequestTimeout | ConnectError) for one in waiting[:4])
     assert len(stalls) > 5
-    # 0.5 s is what one blocking wait would take; on an idle machine the worst is some milliseconds.
-    assert max(stalls) < 0.4
+    # 1.5 s is what one blocking wait would take; on an idle machine the worst is some milliseconds.
+    assert max(stalls) < 1.2
