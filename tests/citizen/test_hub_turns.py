@@ -99,16 +99,29 @@ def black_hole() -> Iterator[str]:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.fixture
+def full() -> Iterator[str]:
+    """Answers no try to connect: as many as it lets wait are waiting."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
 def fails(call: Callable[[], Any]) -> None:
     with pytest.raises(GRocketMQError):
         call()
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize("namesrv", ["black hole", "192.0.2.1:9876"])
-def test_name_servers_that_do_not_answer(black_hole: str, namesrv: str, tls: bool) -> None:
-    address = black_hole if namesrv == "black hole" else namesrv
-    options = {"namesrv": address, "tls": tls, "request_timeout": 0.5, "connect_timeout": 0.5}
+@pytest.mark.parametrize("namesrv", ["black_hole", "full"])
+def test_name_servers_that_do_not_answer(request: pytest.FixtureRequest, namesrv: str, tls: bool) -> None:
+    options = {"namesrv": request.getfixturevalue(namesrv), "tls": tls, "request_timeout": 0.5, "connect_timeout": 0.5}
     with Ticker() as ticker, Producer("ticking", **options) as producer:
         fails(lambda: producer.send(Message("ticking", "x"), timeout=0.5))
         fails(producer.topic_list)
