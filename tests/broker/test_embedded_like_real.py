@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -41,6 +42,9 @@ VARYING = {
 }
 FAR = 1 << 45
 
+#: What was asked, and the answer.
+Answers = list[tuple[str, Any]]
+
 
 def masked(name: str, value: str | None) -> str | None:
     """A value to be compared."""
@@ -60,7 +64,7 @@ class Script:
         self.raw = raw
         self.topic = topic
         self.group = group
-        self.answers: list[tuple[str, Any]] = []
+        self.answers: Answers = []
 
     def note(self, what: str, answer: RemotingCommand, *, remark: bool = False) -> RemotingCommand:
         self.answers.append((what, alike(answer, remark=remark)))
@@ -345,7 +349,7 @@ def ordered_pops(script: Script) -> None:
     script.note("committed", script.raw.call(offset_query(script)))
 
 
-def mask_schedule_offset(answers: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def mask_schedule_offset(answers: Answers) -> Answers:
     """A delayed message's place in the broker's own queue depends on what else waits there."""
     return [
         (what, (answer[0], {**answer[1], "queueOffset": "..."}, None))
@@ -353,6 +357,29 @@ def mask_schedule_offset(answers: list[tuple[str, Any]]) -> list[tuple[str, Any]
         else (what, answer)
         for what, answer in answers
     ]
+
+
+def compare(
+    run: Callable[[Script], None],
+    clusters: tuple[RealCluster, EmbeddedCluster],
+    topic: str,
+    group: str,
+    mask: Callable[[Answers], Answers],
+) -> None:
+    """Run a script at both and compare the answers.
+
+    :param mask: takes out what may differ.
+    """
+    answers = []
+    for cluster in clusters:
+        with closing(RawClient(cluster.broker_address("broker-a"))) as raw:
+            script = Script(raw, topic, group)
+            run(script)
+        answers.append(mask(script.answers))
+    real, ours = answers
+    assert [what for what, _ in ours] == [what for what, _ in real], real
+    differences = [(what, mine, theirs) for (what, mine), (_, theirs) in zip(ours, real, strict=True) if mine != theirs]
+    assert differences == [], "\n".join(map(str, differences))
 
 
 @pytest.fixture
@@ -365,19 +392,7 @@ def embedded() -> Iterator[EmbeddedCluster]:
 def test_answers_are_alike(
     run: Callable[[Script], None], real_cluster: RealCluster, embedded: EmbeddedCluster, topic_name: str, group_name: str
 ) -> None:
-    answers = []
-    for cluster in (real_cluster, embedded):
-        raw = RawClient(cluster.broker_address("broker-a"))
-        script = Script(raw, topic_name, group_name)
-        try:
-            run(script)
-        finally:
-            raw.close()
-        answers.append(mask_schedule_offset(script.answers))
-    real, ours = answers
-    assert [what for what, _ in ours] == [what for what, _ in real], real
-    differences = [(what, mine, theirs) for (what, mine), (_, theirs) in zip(ours, real, strict=True) if mine != theirs]
-    assert differences == [], "\n".join(map(str, differences))
+    compare(run, (real_cluster, embedded), topic_name, group_name, mask_schedule_offset)
 
 
 def test_sql_filters(real_cluster: RealCluster, topic_name: str, group_name: str) -> None:

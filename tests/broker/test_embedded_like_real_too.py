@@ -16,11 +16,11 @@ from grocketmq.model.recall_handle import decode_recall_handle, encode_recall_ha
 from grocketmq.wire import headers
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.message_codec import decode_message
-from tests.embedded.raw import RawClient, send_header
+from tests.embedded.raw import send_header
 from tests.helpers import wait_for
 
 from .cluster import RealCluster
-from .test_embedded_like_real import Script
+from .test_embedded_like_real import Answers, Script, compare
 
 #: What differs each time, or with what was sent before: ids, and places in queues and logs.
 PLACES = {"queueOffset", "tranStateTableOffset", "commitLogOffset", "offsetMsgId"}
@@ -155,21 +155,14 @@ def test_answers_are_alike(run: Callable[[Script], None], small_cluster: RealClu
     settings = {"transaction_timeout": 2.0, "transaction_check_interval": 1.0, "recall_messages": True}
     with EmbeddedCluster(auto_create_topics=False, **settings) as embedded:
         embedded.create_topic(topic_name)
-        answers = []
-        for cluster in (small_cluster, embedded):
-            raw = RawClient(cluster.broker_address("broker-a"))
-            script = Script(raw, topic_name, group_name)
-            try:
-                run(script)
-            finally:
-                raw.close()
-            answers.append([(what, without_places(answer)) for what, answer in script.answers])
-    real, ours = answers
-    assert [what for what, _ in ours] == [what for what, _ in real]
-    assert [(what, mine, theirs) for (what, mine), (_, theirs) in zip(ours, real, strict=True) if mine != theirs] == []
+        compare(run, (small_cluster, embedded), topic_name, group_name, without_places)
 
 
-def without_places(answer: Any) -> Any:
+def without_places(answers: Answers) -> Answers:
+    return [(what, _without_places(answer)) for what, answer in answers]
+
+
+def _without_places(answer: Any) -> Any:
     if isinstance(answer, tuple) and len(answer) == 3 and isinstance(answer[1], dict):
         code, ext, remark = answer
         return code, {name: "..." if name in PLACES else value for name, value in ext.items()}, remark
