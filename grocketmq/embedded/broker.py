@@ -66,7 +66,7 @@ from grocketmq.remoting.tls import ServerContext
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire import bodies
 from grocketmq.wire.acl import Credentials
-from grocketmq.wire.bodies import TopicConfig
+from grocketmq.wire.bodies import SubscriptionGroupConfig, TopicConfig
 
 __all__ = ["Broker", "BrokerConfig"]
 
@@ -95,6 +95,8 @@ class BrokerConfig:
     :param retry_topic_v2: whether POP retry topics go by their newer names, as with ``enableRetryTopicV2=true``.
     :param slaves: how many slaves each broker has; they serve reads of what it has, also when it is stopped.  In a directory
         the offsets that they are told then are kept when it is started again, or the cluster is stopped.
+    :param acting_masters: whether routes name a slave in the place of a master that is stopped, as with
+        ``enableSlaveActingMaster=true`` and the name server's ``supportActingMaster=true``.
     """
 
     cluster: str = "DefaultCluster"
@@ -112,6 +114,7 @@ class BrokerConfig:
     property_filter: bool = True
     retry_topic_v2: bool = False
     slaves: int = 0
+    acting_masters: bool = False
 
 
 class Broker:
@@ -138,6 +141,7 @@ class Broker:
     ) -> None:
         self.name = name
         self.cluster = config.cluster
+        self.acting_masters = config.acting_masters
         self._config = config
         self._namesrv = namesrv
         self._clock = clock
@@ -152,7 +156,15 @@ class Broker:
         host = address.rpartition(":")[0]
         #: They read what this broker has in memory, and go on when it is stopped.
         self.slaves = [
-            Slave(f"{name}-slave-{number}", number, f"{host}:0", clock, control, config.tls, partial(namesrv.heartbeat, self))
+            Slave(
+                f"{name}-slave-{number}",
+                number,
+                f"{host}:0",
+                Timers(clock),
+                control,
+                config.tls,
+                partial(namesrv.heartbeat, self),
+            )
             for number in range(1, config.slaves + 1)
         ]
         self._build()
@@ -164,7 +176,7 @@ class Broker:
         self.meta: Table[str, int] = Table()
         self.topics = TopicTable(config.cluster, self.name, config.auto_create_topics, self._forget_topic)
         self.store = MessageStore((self._ip, 0), self._clock.now_ms, config.max_bytes)
-        self.clients = ClientTable(self.topics, self._clock, config.client_expiry, property_filter=config.property_filter)
+        self.clients = self._new_clients()
         self.offsets = OffsetTable(self.store, self.topics, self.clients)
         self.locks = QueueLocks(self._clock, config.lock_expiry)
         self.intake = intake = Intake(self.store, self._timers, self._clock, config.delay_levels)
@@ -213,7 +225,16 @@ class Broker:
             handlers = {code: signed_only(handler, account) for code, handler in handlers.items()}
         self.server.handlers = handlers
         for slave in self.slaves:
-            slave.serve(self.store, self.topics, self.offsets, config.client_expiry, config.property_filter)
+            locks = QueueLocks(self._clock, config.lock_expiry)
+            slave.serve(self.store, self.topics, self.offsets, self._new_clients(self.clients.group_configs), locks)
+
+    def _new_clients(self, group_configs: Table[str, SubscriptionGroupConfig] | None = None) -> ClientTable:
+        config = self._config
+        return ClientTable(
+            *(self.topics, self._clock, config.client_expiry),
+            property_filter=config.property_filter,
+            group_configs=group_configs,
+        )
 
     @property
     def addresses(self) -> Mapping[int, str]:

@@ -83,14 +83,23 @@ class ClientTable:
     :param clock: the time.
     :param expiry: seconds without a heartbeat after which a client counts as gone.
     :param property_filter: whether the broker filters by property.
+    :param group_configs: the settings, where they are those of another broker too: a slave's are its master's.
     """
 
-    def __init__(self, topics: TopicTable, clock: Clock, expiry: float, *, property_filter: bool = True) -> None:
+    def __init__(
+        self,
+        topics: TopicTable,
+        clock: Clock,
+        expiry: float,
+        *,
+        property_filter: bool = True,
+        group_configs: Table[str, SubscriptionGroupConfig] | None = None,
+    ) -> None:
         self.producers: dict[str, dict[Channel, Member]] = {}
         #: By client id, where a reply to a producer goes; as at a real broker it gets lost when any group of the client leaves.
         self.client_channels: dict[str, Channel] = {}
         self.consumers: dict[str, ConsumerGroup] = {}
-        self.group_configs: Table[str, SubscriptionGroupConfig] = Table()
+        self.group_configs: Table[str, SubscriptionGroupConfig] = Table() if group_configs is None else group_configs
         self.expiry = expiry
         self.property_filter = property_filter
         self._topics = topics

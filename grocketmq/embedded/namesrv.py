@@ -7,6 +7,7 @@ Source: Apache RocketMQ 5.3.3, module namesrv, classes ``ClientRequestProcessor`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from grocketmq.embedded.answers import success
 from grocketmq.embedded.control import Control
 from grocketmq.embedded.journal import Journal, Saved
 from grocketmq.embedded.table import Table
-from grocketmq.model.route import BrokerData, QueueData, TopicRouteData
+from grocketmq.model.route import MASTER_ID, BrokerData, Permission, QueueData, TopicRouteData
 from grocketmq.remoting.server import Channel, Handler, Refused, RemotingServer
 from grocketmq.remoting.tls import ServerContext
 from grocketmq.runtime.tasks import TaskGroup
@@ -50,6 +51,10 @@ class RegisteredBroker(Protocol):
     @property
     def addresses(self) -> Mapping[int, str]:
         """The addresses by broker id, of master and slaves as far as they run."""
+
+    @property
+    def acting_masters(self) -> bool:
+        """Whether a slave stands in for a master that does not run."""
 
     @property
     def topic_configs(self) -> Mapping[str, TopicConfig]:
@@ -123,16 +128,12 @@ class NameServer:
         for broker in self.brokers.values():
             config = broker.topic_configs.get(topic)
             if config is not None:
-                queues.append(
-                    QueueData(
-                        broker.name,
-                        config.read_queue_nums,
-                        config.write_queue_nums,
-                        config.perm,
-                        config.topic_sys_flag,
-                    )
-                )
-                brokers.append(_broker_data(broker))
+                data, perm = _broker_data(broker), config.perm
+                if data.enable_acting_master and data.broker_addrs and not data.master:
+                    data, perm = _with_acting_master(data), perm & ~Permission.WRITE
+                reads, writes = config.read_queue_nums, config.write_queue_nums
+                queues.append(QueueData(broker.name, reads, writes, perm, config.topic_sys_flag))
+                brokers.append(data)
         if not queues:
             return None
         order = self.kv_config.get(_ORDER_CONFIG, {}).get(topic)
@@ -219,4 +220,10 @@ class NameServer:
 
 
 def _broker_data(broker: RegisteredBroker) -> BrokerData:
-    return BrokerData(broker.name, dict(broker.addresses), broker.cluster)
+    return BrokerData(broker.name, dict(broker.addresses), broker.cluster, enable_acting_master=broker.acting_masters)
+
+
+def _with_acting_master(data: BrokerData) -> BrokerData:
+    """The slave with the smallest id stands in the place of the master."""
+    slave, *others = sorted(data.broker_addrs)
+    return replace(data, broker_addrs={MASTER_ID: data.broker_addrs[slave], **{one: data.broker_addrs[one] for one in others}})

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from grocketmq.codes import RequestCode, ResponseCode
 from grocketmq.embedded.clients import EXPIRY_SCAN_INTERVAL, ClientTable
-from grocketmq.embedded.clock import Clock, Timer, Timers
+from grocketmq.embedded.clock import Timer, Timers
 from grocketmq.embedded.control import Control
+from grocketmq.embedded.locks import QueueLocks
 from grocketmq.embedded.namesrv import HEARTBEAT_INTERVAL
 from grocketmq.embedded.offsets import OffsetTable
 from grocketmq.embedded.pull import Pulls
@@ -38,7 +39,7 @@ class Slave:
     :param name: such as ``broker-a-slave-1``.
     :param broker_id: its id in the routes, from 1 on.
     :param address: ``host:port`` to listen on.
-    :param clock: its time.
+    :param timers: run what is due.
     :param control: sees all requests first.
     :param tls: serve TLS only, with this context; None for no TLS.
     :param heartbeat: tells the name server of the broker and its slaves again.
@@ -49,16 +50,15 @@ class Slave:
         name: str,
         broker_id: int,
         address: str,
-        clock: Clock,
+        timers: Timers,
         control: Control,
         tls: ServerContext | None,
         heartbeat: Callable[[], object],
     ) -> None:
         self.name = name
         self.broker_id = broker_id
-        self._clock = clock
         self._tasks = TaskGroup(f"embedded {name}")
-        self._timers = Timers(clock)
+        self._timers = timers
         self._tell_name_server = heartbeat
         self._next_scan: Timer | None = None
         self._next_heartbeat: Timer | None = None
@@ -68,15 +68,19 @@ class Slave:
         control.attach(name, self.server, self._tasks)
 
     def serve(
-        self, store: MessageStore, topics: TopicTable, offsets: OffsetTable, expiry: float, property_filter: bool
+        self, store: MessageStore, topics: TopicTable, offsets: OffsetTable, clients: ClientTable, locks: QueueLocks
     ) -> None:
-        """Read from these from now on.  One that runs is stopped and started: its clients wait for what is gone."""
+        """Read from these from now on.  One that runs is stopped and started: its clients wait for what is gone.
+
+        :param clients: its own groups: consumers tell slaves of themselves too.
+        :param locks: its own locks, asked for while it stands in for its master.
+        """
         running = self.server.running
         if running:
             self.stop()
-        self.clients = ClientTable(topics, self._clock, expiry, property_filter=property_filter)
-        self.pulls = Pulls(store, topics, self.clients, offsets, self._timers)
-        parts = (self.clients, offsets, self.pulls, Queries(store))
+        self.clients = clients
+        self.pulls = Pulls(store, topics, clients, offsets, self._timers)
+        parts = (clients, offsets, locks, self.pulls, Queries(store))
         handlers = {code: handler for part in parts for code, handler in part.handlers().items()}
         self.server.handlers = {**handlers, **dict.fromkeys(_WRITES, _refuse)}
         if running:

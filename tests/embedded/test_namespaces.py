@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ from grocketmq import (
     ConsumeFromWhere,
     ConsumeStatus,
     LitePullConsumer,
+    LocalTransactionState,
     Message,
     MessageExt,
     MessageModel,
     Producer,
     PullConsumer,
     PushConsumer,
+    TransactionProducer,
+    create_reply,
 )
 from grocketmq.client.config import ClientConfig
 from grocketmq.embedded import EmbeddedCluster
@@ -135,6 +139,69 @@ def test_polling_and_queries(cluster: EmbeddedCluster) -> None:
             found: list[MessageExt] = []
             wait_for(lambda: found.extend(lite.poll(0.2)) or found, 10)
             assert found[0].topic == TOPIC
+
+
+@pytest.mark.parametrize("option", ["namespace", "namespace_v2"])
+def test_transactions(cluster: EmbeddedCluster, option: str) -> None:
+    """The broker asks the group of the namespace only, which sees the names that it gave."""
+    asked: list[MessageExt] = []
+
+    def member(namespace: str, check: Callable[[MessageExt], LocalTransactionState]) -> TransactionProducer:
+        whose = {option: namespace}
+        return TransactionProducer(
+            "booking" if option == "namespace" else f"booking-{namespace}",
+            namesrv=cluster.namesrv,
+            execute=lambda msg, arg: LocalTransactionState[str(arg)],
+            check=check,
+            **whose,
+        )
+
+    def check(msg: MessageExt) -> LocalTransactionState:
+        asked.append(msg)
+        return LocalTransactionState.COMMIT
+
+    def wrong(msg: MessageExt) -> LocalTransactionState:
+        raise AssertionError(f"{msg} is of another namespace")
+
+    broker = cluster.brokers["broker-a"]
+    with member("eu", check) as producer, member("us", wrong):
+        wait_for(lambda: len(broker.clients.producers) == 2, 10)
+        producer.create_topic(TOPIC, queues=1)
+        for state in ("COMMIT", "ROLLBACK", "UNKNOWN"):
+            producer.send_in_transaction(Message(TOPIC, state), state)
+        cluster.clock.advance(31.0)
+        wait_for(lambda: asked, 10)
+        seen = Seen(fail=False)
+        consumer = PushConsumer(GROUP, namesrv=cluster.namesrv, consume_from=ConsumeFromWhere.FIRST_OFFSET, **{option: "eu"})
+        consumer.subscribe(TOPIC)
+        consumer.register_listener(seen)
+        with consumer:
+            wait_for(lambda: len(seen.messages) == 2, 10)
+    assert [(one.topic, one.body) for one in asked] == [(TOPIC, b"UNKNOWN")]
+    assert asked[0].properties["PGROUP"] == producer.group
+    assert [(one.topic, one.body) for one in seen.messages] == [(TOPIC, b"COMMIT"), (TOPIC, b"UNKNOWN")]
+
+
+@pytest.mark.parametrize("option", ["namespace", "namespace_v2"])
+def test_request_and_reply(cluster: EmbeddedCluster, option: str) -> None:
+    options: dict[str, Any] = {"namesrv": cluster.namesrv, option: "eu"}
+    asked: list[MessageExt] = []
+    with Producer("repliers", **options) as replier, Producer("askers", instance_name="asker", **options) as asker:
+
+        def listener(msgs: list[MessageExt]) -> None:
+            asked.extend(msgs)
+            for msg in msgs:
+                replier.send(create_reply(msg, msg.body * 2))
+
+        replier.create_topic(TOPIC, queues=1)
+        consumer = PushConsumer(GROUP, consume_from=ConsumeFromWhere.FIRST_OFFSET, **options)
+        consumer.subscribe(TOPIC)
+        consumer.register_listener(listener)
+        with consumer:
+            replies = [asker.request(Message(TOPIC, body), 10.0) for body in (b"ab", b"cd")]
+    assert [reply.body for reply in replies] == [b"abab", b"cdcd"]
+    assert {reply.topic for reply in replies} == {"DefaultCluster_REPLY_TOPIC"}
+    assert {msg.topic for msg in asked} == {TOPIC}
 
 
 def test_hooks_see_names_without_it(cluster: EmbeddedCluster) -> None:

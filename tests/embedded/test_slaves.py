@@ -9,7 +9,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from grocketmq import Message, Producer, PullConsumer, SendError
+from grocketmq import ConsumeFromWhere, Message, Producer, PullConsumer, PushConsumer, SendError
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.errors import RemotingError
 from grocketmq.wire import bodies, headers
@@ -76,6 +76,34 @@ def test_messages_can_be_read_without_a_master(cluster: EmbeddedCluster) -> None
             producer.send(Message(TOPIC, b"nowhere"))
     with PullConsumer("pulls", namesrv=cluster.namesrv) as pulls:
         assert sum(len(pulls.pull(queue, "*", 0).messages) for queue in pulls.fetch_subscribe_queues(TOPIC)) == 20
+
+
+def test_a_slave_stands_in_for_its_master() -> None:
+    """Reads, offsets and locks go to it, sends to the other broker, until the master is back."""
+    with EmbeddedCluster(brokers=2, slaves=1, acting_masters=True) as cluster:
+        cluster.create_topic(TOPIC, queues=2)
+        slave = cluster.brokers["broker-a"].slaves[0]
+        came: list[tuple[str, bytes]] = []
+        consumer = PushConsumer("g", namesrv=cluster.namesrv, consume_from=ConsumeFromWhere.FIRST_OFFSET)
+        consumer.subscribe(TOPIC)
+        consumer.register_listener(
+            lambda msgs: came.extend((one.message_queue.broker_name, one.body) for one in msgs), orderly=True
+        )
+        with Producer("p", namesrv=cluster.namesrv) as producer:
+            for number in range(8):
+                producer.send(Message(TOPIC, b"%d" % number))
+            cluster.stop_broker("broker-a")
+            for number in range(8, 12):
+                assert producer.send(Message(TOPIC, b"%d" % number)).message_queue.broker_name == "broker-b"
+            assert {queue.broker_name for queue in producer.fetch_publish_queues(TOPIC)} == {"broker-b"}
+            assert producer._instance.routes.master("broker-a") == slave.server.address
+            with consumer:
+                wait_for(lambda: {body for _, body in came} == {b"%d" % number for number in range(12)})
+            assert {name for name, _ in came} == {"broker-a", "broker-b"}
+            stored = cluster.brokers["broker-a"].offsets.offsets
+            assert [stored["g", TOPIC, number] for number in range(2)] == [2, 2]
+            cluster.start_broker("broker-a")
+            assert len(producer.fetch_publish_queues(TOPIC)) == 4
 
 
 def committed(client: RawClient) -> str | None:
