@@ -16,7 +16,7 @@ from grocketmq.model.route import MASTER_ID
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.tasks import TaskGroup
-from grocketmq.runtime.turns import in_turns
+from grocketmq.runtime.turns import in_small_turns
 from grocketmq.wire.bodies import HEARTBEAT, HeartbeatData, ProducerData
 
 __all__ = ["Heartbeats", "heartbeat_body"]
@@ -190,5 +190,5 @@ class Heartbeats:
         """Make a call at every broker at the same time; slaves count only when there is a consumer."""
         addresses = {address for _, one, address in self._routes.members() if one == MASTER_ID or self._consumers}
         # To begin a call may take opening a connection, so few of many begin in a turn of the event loop.
-        calls = [self._tasks.spawn(f"{what} {address}", call, address) for address in in_turns(addresses, 0.0)]
+        calls = [self._tasks.spawn(f"{what} {address}", call, address) for address in in_small_turns(addresses)]
         gevent.joinall(calls, timeout=TELL_TIMEOUT)

@@ -17,9 +17,12 @@ from grocketmq.model.route import (
     publish_info,
     subscribe_queues,
 )
-from grocketmq.runtime.turns import in_turns
+from grocketmq.runtime.turns import a_turn, in_turns
 
 __all__ = ["RouteTable", "derived_route"]
+
+#: To read a route of more takes some tenths of a millisecond, and so does taking it over.
+MANY_BROKERS = 50
 
 
 class RouteTable:
@@ -36,12 +39,14 @@ class RouteTable:
         self.subscribe: dict[str, tuple[MessageQueue, ...]] = {}
 
     def update(self, topic: str, route: TopicRouteData) -> bool:
-        """Take over a route; blocks at most to let other greenlets run, before it changes anything, for thousands of queues.
+        """Take over a route; of many brokers or queues it lets other greenlets run before it changes anything.
 
         :param topic: the topic's name.
         :param route: what a name server said.
         :returns: whether anything changed.
         """
+        if len(route.broker_datas) > MANY_BROKERS:
+            a_turn()
         route = route.normalised()
         if self.routes.get(topic) == route:
             return False

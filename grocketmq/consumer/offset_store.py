@@ -16,7 +16,7 @@ from grocketmq.client.instance import ClientInstance
 from grocketmq.errors import GRocketMQError, QueryNotFoundError, RemotingError, RouteNotFoundError
 from grocketmq.model.route import MASTER_ID, MessageQueue
 from grocketmq.runtime.deadline import Deadline
-from grocketmq.runtime.turns import in_turns
+from grocketmq.runtime.turns import in_small_turns, in_turns
 
 __all__ = ["OffsetStore", "RemoteBrokerOffsetStore"]
 
@@ -126,7 +126,7 @@ class RemoteBrokerOffsetStore:
     def persist(self, queues: Iterable[MessageQueue]) -> None:
         """See :class:`OffsetStore`.  Asks all brokers at once, so that one which does not answer holds up no other's offsets;
         for that one it blocks at most 5 s."""
-        wanted = set(queues)
+        wanted = set(in_turns(queues))
         due = []
         for queue, offset in in_turns(list(self._offsets.items())):
             if queue not in wanted:
@@ -134,8 +134,10 @@ class RemoteBrokerOffsetStore:
             elif offset.due():
                 due.append(queue)
         spawn = self._instance.tasks.spawn
-        calls = [spawn(f"store offsets at {name}", self._persist_at, some) for name, some in _by_broker(due).items()]
+        calls = []
         try:
+            for name, some in in_small_turns(_by_broker(due).items()):
+                calls.append(spawn(f"store offsets at {name}", self._persist_at, some))
             gevent.joinall(calls)
         finally:
             # Whoever waited was cut off: nothing may be stored later, when others have the queues.

@@ -23,7 +23,7 @@ from grocketmq.consumer.subscriptions import Subscriptions
 from grocketmq.errors import GRocketMQError
 from grocketmq.model.namespace import is_retry_topic
 from grocketmq.model.route import MessageQueue
-from grocketmq.runtime.turns import in_turns
+from grocketmq.runtime.turns import in_small_turns, in_turns
 
 __all__ = ["Rebalance"]
 
@@ -33,8 +33,6 @@ _FOR_RETRY_TOPICS = AllocateAveragely()
 
 #: Seconds before the first pull of a queue that another member may hold at this moment, so that it can let go of it.
 HAND_OVER_PAUSE = 0.5
-#: Few first pulls are asked for in a turn of the event loop: to make them takes much longer.
-_PULLS_BUDGET = 0.0
 
 
 class Rebalance:
@@ -201,7 +199,7 @@ class Rebalance:
             log.info("group %s has %d queues of %s now", self._group, len(share), topic)
             self._subscriptions.renew(topic)
             self._instance.heartbeat_now()
-        for request in in_turns(requests, _PULLS_BUDGET):
+        for request in in_small_turns(requests):
             self._pull(request, pause)
         return balanced and all(queue in self.process_queues for queue in in_turns(mine))
 

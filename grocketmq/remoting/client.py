@@ -20,7 +20,7 @@ from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.runtime.threads import get_ident
-from grocketmq.runtime.turns import SharedTurn
+from grocketmq.runtime.turns import SharedTurn, in_small_turns
 from grocketmq.wire.acl import Credentials, signed_fields
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
@@ -251,8 +251,10 @@ class RemotingClient:
         try:
             while not deadline.expired and any(_is_open(one) and not one.flushed() for one in connections):
                 gevent.sleep(0.001)
+            for connection in in_small_turns(connections):
+                connection.close()
         finally:
-            for connection in connections:
+            for connection in connections:  # when that was broken off
                 connection.close()
 
     def abandon(self) -> None:

@@ -55,13 +55,11 @@ MAX_IN_FLIGHT = 4096
 MAX_OUT_BYTES = 8 * 1024 * 1024
 #: Those who wait go on when no more than this is left; with all of it sent first, the peer would wait for us.
 ROOM_BYTES = MAX_OUT_BYTES // 2
-#: Callers that are woken between two looks at how long this turn of the loop has taken.
-WOKEN_AT_ONCE = 32
 #: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most, or twice that much when
 #: the event loop was held up.
 SCAN_INTERVAL = 0.05
-#: Receives before a call is judged late: room for the answers to all calls in flight.
-CATCH_UP_READS = 64
+#: Seconds for which no call is judged late while there is more to read than one receive takes.
+CATCH_UP_TIME = 1.0
 #: When a call has timed out and not a byte came since it was sent, at least so many seconds ago, the peer is gone.
 SILENCE_MEANS_DEAD = 3.0
 
@@ -137,6 +135,8 @@ class Connection:
         self._scanning = False
         #: When it looked at the deadlines last; infinity after a look that judged nothing.
         self._scanned_at = 0.0
+        #: No call is late before then.
+        self._earliest = inf
         self._heard_at = 0.0
         self._unheard_since = 0.0
         self._decoder = FrameDecoder(max_frame_bytes)
@@ -182,6 +182,8 @@ class Connection:
             raise
         # no switch from the check of the state until the frame is queued
         call = self._pending[opaque] = Call(opaque, Waiter(self._hub), deadline.at, monotonic())
+        if call.deadline < self._earliest:
+            self._earliest = call.deadline
         if not self._scanning:
             self._scanning = True
             self._scanned_at = call.sent_at
@@ -332,7 +334,7 @@ class Connection:
         """Close, then tell everyone; state first, so that nobody who wakes finds the connection half closed."""
         if isinstance(self.cause, ForkError):
             return  # the copy of its greenlet in a forked child ends
-        waiting = list(self._pending.values())
+        waiting = deque(self._pending.values())
         self._pending.clear()
         self._out.clear()
         self._out_bytes = 0
@@ -342,8 +344,7 @@ class Connection:
             self._stream.close()
         self._on_closed(self)
         self._room.set()
-        for call in waiting:
-            self._hub.loop.run_callback(call.waiter.throw, self._failure())
+        self._hub.loop.run_callback(self._reading.run, waiting, lambda call: call.waiter.throw(self._failure()))
 
     # -- callbacks of the event loop; none of them may switch ----------------------------------------------------------------
 
@@ -394,11 +395,12 @@ class Connection:
     def _read(self) -> bool:
         """One receive, then every complete frame; callers are woken after the buffer is in order.
 
-        :returns: whether anything came.
+        :returns: whether there may be more to read.
         """
         assert self._stream is not None
         try:
-            count = self._stream.recv_into(self._decoder.space())
+            space = self._decoder.space()
+            count = self._stream.recv_into(space)
         except BlockingIOError:
             return False
         if not count:
@@ -416,59 +418,47 @@ class Connection:
                 self._tasks.spawn(f"request {command.code} from {self.address}", self._on_request, self, command)
         if self._stream.has_more:  # the socket may have nothing to wake us with
             self._hub.loop.run_callback(self._guard, self._read)
-        self._wake(answered)
+        # Callers run at once.  When this turn of the loop has taken long enough, the others get their answers in a later one,
+        # whatever becomes of the connection meanwhile.
+        self._reading.run(answered, _hand_over)
         if self._decoder.error is not None:
             raise self._decoder.error
-        return True
-
-    def _wake(self, answered: deque[tuple[Call, RemotingCommand]]) -> None:
-        """Hand answers to their callers, who run at once.  When this turn of the loop has taken long enough, the others get
-        theirs in a later one, whatever becomes of the connection meanwhile."""
-        while answered:
-            for _ in range(min(len(answered), WOKEN_AT_ONCE)):
-                call, command = answered.popleft()
-                call.waiter.switch(command)
-            if answered and self._reading.is_over():
-                timer = self._hub.loop.timer(0)
-                timer.start(self._wake_later, timer, answered)
-                return
-
-    def _wake_later(self, timer: Any, answered: deque[tuple[Call, RemotingCommand]]) -> None:
-        timer.close()
-        self._wake(answered)
+        return count == len(space) or self._stream.has_more
 
     def _scan(self) -> None:
         """Fail the calls whose time is over; close the connection when the peer was silent all that time."""
         if not self._pending:
             self._scanning = False
+            self._earliest = inf
             self._scan_timer.stop()
             return
         now = monotonic()
         held_up = now - self._scanned_at > 2 * SCAN_INTERVAL
         self._scanned_at = now
-        if any(call.deadline <= now for call in self._pending.values()):
-            self._catch_up()
-            if self.state is not _OPEN:
-                return
-            if held_up:
-                # What is late may have been sent only now.  The next look judges, an interval from here, or later.
-                self._scanned_at = inf
-                self._scan_timer.again(self._guard, self._scan)
-                return
-        late = [call for call in self._pending.values() if call.deadline <= now]
+        if now < self._earliest:
+            return
+        self._earliest = min(call.deadline for call in self._pending.values())
+        if now < self._earliest:
+            return
+        # What came while the loop was busy with other things is not late, so it is read first; if it is much, in other turns.
+        more_to_read = self._read()
+        if self.state is not _OPEN or (more_to_read and now < self._earliest + CATCH_UP_TIME):
+            return
+        if held_up:
+            # What is late may have been sent only now.  The next look judges, an interval from here, or later.
+            self._scanned_at = inf
+            self._scan_timer.again(self._guard, self._scan)
+            return
+        late = deque(call for call in self._pending.values() if call.deadline <= now)
         for call in late:
             del self._pending[call.opaque]
         if late:
             self._check_silence(min(call.sent_at for call in late), now)
-        for call in late:
-            waited = now - call.sent_at
-            call.waiter.throw(RequestTimeout(f"{self.address}: no answer within {waited:.3f} s"))
+        self._reading.run(late, self._time_out)
 
-    def _catch_up(self) -> None:
-        """Read what came while the loop was busy with other things: such an answer is not late."""
-        for _ in range(CATCH_UP_READS):
-            if not self._read() or self.state is not _OPEN:
-                return
+    def _time_out(self, call: Call) -> None:
+        waited = monotonic() - call.sent_at
+        call.waiter.throw(RequestTimeout(f"{self.address}: no answer within {waited:.3f} s"))
 
     def _check_silence(self, sent_at: float, now: float) -> None:
         """A call sent then has timed out: close the connection if the peer was silent for too long by now."""
@@ -476,3 +466,8 @@ class Connection:
             self._unheard_since = sent_at
         if self._heard_at < self._unheard_since <= now - SILENCE_MEANS_DEAD:
             self.fail(ConnectionLostError(f"{self.address} was silent for over {SILENCE_MEANS_DEAD:g} s while calls timed out"))
+
+
+def _hand_over(answered: tuple[Call, RemotingCommand]) -> None:
+    call, command = answered
+    call.waiter.switch(command)

@@ -18,7 +18,7 @@ _NAMES = 8
 
 
 def stacks() -> str:
-    """The stacks as text, those of threads first, the innermost function first; greenlets with equal stacks stand together.  Lets
+    """The stacks as text, those of threads first; greenlets with equal stacks stand together.  Lets
     other greenlets run when there are many.
 
     Names and line numbers only.  gevent's own ``format_run_info`` shows arguments and greenlet-local values too:

@@ -19,7 +19,7 @@ from gevent.pool import Group
 
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
-from grocketmq.runtime.turns import in_turns
+from grocketmq.runtime.turns import in_small_turns
 
 __all__ = ["FAILURES", "PeriodicTask", "TaskGroup"]
 
@@ -36,8 +36,6 @@ HEALTHY = 60.0
 #: Seconds that tasks get to end after they were told to.
 KILL_TIMEOUT = 5.0
 _KEPT_FAILURES = 10
-#: Few greenlets are asked to end in a turn of the event loop: to do it takes them much longer.
-_KILLS_BUDGET = 0.0
 
 
 class TaskGroup:
@@ -140,7 +138,7 @@ class TaskGroup:
         """End every task but the one that calls, and wait until they have ended; at most 5 s for one that refuses."""
         self.stop_periodic()
         others = self._others()
-        for _ in in_turns(range(len(others)), _KILLS_BUDGET):
+        for _ in in_small_turns(range(len(others))):
             others.pop().kill(block=False)  # kept no longer, so that its memory is freed as it ends, not of all at once
         gevent.joinall(self._others(), timeout=KILL_TIMEOUT)
         gevent.sleep(0)  # those that have ended leave the group

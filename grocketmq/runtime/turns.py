@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import gevent
 
-__all__ = ["SharedTurn", "in_turns"]
+__all__ = ["SharedTurn", "a_turn", "in_small_turns", "in_turns"]
 
 T = TypeVar("T")
 
@@ -16,6 +17,8 @@ T = TypeVar("T")
 BUDGET = 0.001
 #: So many steps are taken between two looks at the clock.
 _STEPS = 32
+#: The same where each step sets off more than it does itself.
+_FEW_STEPS = 4
 #: Seconds to sleep; for 0 gevent would come back here up to 50 times before it looks at a socket.
 _A_TURN = 1e-6
 
@@ -44,8 +47,38 @@ class SharedTurn:
             return False
         return perf_counter() - self._began > self._budget
 
+    def run(self, things: deque[T], each: Callable[[T], object]) -> None:
+        """Do something with each of many things: with some in this turn, with the others in later ones.  For callbacks of the
+        loop; never blocks.
 
-def in_turns(things: Iterable[T], budget: float = BUDGET) -> Iterator[T]:
+        :param things: what is left to do; emptied.
+        :param each: must not block, either.
+        """
+        while things:
+            for _ in range(min(len(things), _STEPS)):
+                each(things.popleft())
+            if things and self.is_over():
+                self._later(things, each)
+                return
+
+    def _later(self, things: deque[T], each: Callable[[T], object]) -> None:
+        timer = self._loop.timer(0)
+        timer.start(self._go_on, timer, things, each)
+
+    def _go_on(self, timer: Any, things: deque[T], each: Callable[[T], object]) -> None:
+        timer.close()
+        if self.is_over():
+            self._later(things, each)
+        else:
+            self.run(things, each)
+
+
+def a_turn() -> None:
+    """Blocks until the event loop has looked at its sockets and timers."""
+    gevent.sleep(_A_TURN)
+
+
+def in_turns(things: Iterable[T], budget: float = BUDGET, steps: int = _STEPS) -> Iterator[T]:
     """Go through things as they are; blocks after each millisecond until the event loop has had a turn.
 
     Other greenlets run meanwhile: what is gone through must not change, and what is done with it must not have to be done
@@ -53,10 +86,19 @@ def in_turns(things: Iterable[T], budget: float = BUDGET) -> Iterator[T]:
 
     :param things: what to go through; each step should take some ten microseconds at most.
     :param budget: seconds until others get their turn.
+    :param steps: how many are taken between two looks at the clock.
     """
     began = perf_counter()
     for number, thing in enumerate(things, 1):
         yield thing
-        if not number % _STEPS and perf_counter() - began > budget:
-            gevent.sleep(_A_TURN)
+        if not number % steps and perf_counter() - began > budget:
+            a_turn()
             began = perf_counter()
+
+
+def in_small_turns(things: Iterable[T]) -> Iterator[T]:
+    """As :func:`in_turns`, a few things in a turn: for steps that begin a call, open a connection or end a greenlet.
+
+    :param things: what to go through.
+    """
+    return in_turns(things, 0.0, _FEW_STEPS)

@@ -675,3 +675,39 @@ def test_many_answers_at_once_do_not_hold_the_event_loop(clients: Clients, serve
     assert len(answered) == 400
     between = [tick for tick in ticks if answered[0] < tick < answered[-1]]
     assert len(between) >= 5
+
+
+@pytest.mark.parametrize(("ends", "error"), [(False, RequestTimeout), (True, ConnectionLostError)], ids=["late", "lost"])
+def test_many_calls_that_fail_at_once_do_not_hold_the_event_loop(
+    clients: Clients, server: StartServer, ends: bool, error: type[Exception]
+) -> None:
+    """The same when there is no answer, or no connection any more."""
+
+    def answer_none(peer: Peer) -> None:
+        requests = list(itertools.islice(peer, 400))
+        if ends:
+            peer.close()
+        else:
+            gevent.sleep(60)
+        assert len(requests) == 400
+
+    client, peer = clients(), server(answer_none)
+    ticks: list[float] = []
+    timer = gevent.get_hub().loop.timer(0.001, 0.001)
+    failed: list[float] = []
+
+    def call() -> None:
+        with pytest.raises(error):
+            client.invoke(peer.address, RemotingCommand(1), 10.0 if ends else 0.2)
+        until = time.perf_counter() + 0.0002
+        while time.perf_counter() < until:
+            pass
+        failed.append(time.perf_counter())
+
+    callers = [gevent.spawn(call) for _ in range(400)]
+    timer.start(lambda: ticks.append(time.perf_counter()))
+    gevent.joinall(callers, timeout=10, raise_error=True)
+    timer.stop()
+    timer.close()
+    assert len(failed) == 400
+    assert len([tick for tick in ticks if failed[0] < tick < failed[-1]]) >= 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from time import perf_counter
 
 import gevent
@@ -68,3 +69,26 @@ def test_a_shared_turn_is_over_until_the_loop_has_turned() -> None:
     assert turn.is_over()
     gevent.sleep(0.002)
     assert not turn.is_over()
+
+
+def test_what_is_run_in_shared_turns_is_done_in_order_and_lets_the_loop_turn() -> None:
+    """Two that share a turn both get on."""
+    turn, done, ticks = SharedTurn(budget=0.001), [], []
+
+    def work(thing: tuple[str, int]) -> None:
+        busy(0.0001)
+        done.append(thing)
+
+    timer = gevent.get_hub().loop.timer(0.001, 0.001)
+    timer.start(lambda: ticks.append(len(done)))
+    things = {name: [(name, number) for number in range(200)] for name in "ab"}
+    for name in "ab":
+        gevent.get_hub().loop.run_callback(turn.run, deque(things[name]), work)
+    with gevent.Timeout(10):
+        while len(done) < 400:
+            gevent.sleep(0.001)
+    timer.stop()
+    timer.close()
+    for name in "ab":
+        assert [thing for thing in done if thing[0] == name] == things[name]
+    assert len([count for count in ticks if 0 < count < 400]) >= 3
