@@ -19,7 +19,7 @@ from gevent.pool import Group
 
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
-from grocketmq.runtime.turns import in_small_turns
+from grocketmq.runtime.turns import in_small_turns, in_turns
 
 __all__ = ["FAILURES", "PeriodicTask", "TaskGroup"]
 
@@ -137,7 +137,8 @@ class TaskGroup:
     def kill(self) -> None:
         """End every task but the one that calls, and wait until they have ended; at most 5 s for one that refuses."""
         self.stop_periodic()
-        others = self._others()
+        mine = gevent.getcurrent()
+        others = [greenlet for greenlet in in_turns(list(self._group)) if greenlet is not mine and not greenlet.dead]
         for _ in in_small_turns(range(len(others))):
             others.pop().kill(block=False)  # kept no longer, so that its memory is freed as it ends, not of all at once
         gevent.joinall(self._others(), timeout=KILL_TIMEOUT)

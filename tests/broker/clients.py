@@ -48,6 +48,10 @@ class Inbox:
         failed = any(message.reconsume_times < self._fail_times for message in msgs)
         return ConsumeStatus.RECONSUME_LATER if failed else ConsumeStatus.SUCCESS
 
+    def keep(self, msgs: list[MessageExt]) -> None:
+        """The same as a listener that fails nothing, in order or not."""
+        self.messages += msgs
+
     @property
     def bodies(self) -> list[bytes]:
         """The bodies of :attr:`messages`."""
@@ -70,9 +74,10 @@ def new_consumer(
     """A consumer that begins at the first offset, with an instance of its own; not started."""
     options.setdefault("consume_from", ConsumeFromWhere.FIRST_OFFSET)
     options.setdefault("instance_name", f"test-{next(_instances)}")
+    orderly = options.pop("orderly", False)
     consumer = PushConsumer(group, namesrv=cluster.namesrv, **options)
     consumer.subscribe(topic, expression)
-    consumer.register_listener(listener)
+    consumer.register_listener(listener, orderly=orderly)
     return consumer
 
 

@@ -79,6 +79,10 @@ BROKER_SETTINGS: Mapping[str, object] = {
     "diskMaxUsedSpaceRatio": 95,
 }
 
+#: For a cluster with slaves: they stand in for a master that is away.
+ACTING_MASTERS: Mapping[str, object] = {"enableSlaveActingMaster": True, "slaveReadEnable": True, "totalReplicas": 2}
+SLAVE = "-slave"
+
 #: TLS contexts, which nobody asks for, take a third of the boot. For a benchmark's or a TLS test's ``jvm_options`` the
 #: last word counts.
 SERVER_OPTIONS = ("-Dtls.server.mode=disabled",)
@@ -210,6 +214,7 @@ class RealCluster:
     :param settings: entries of ``broker.conf`` for all brokers, over :data:`BROKER_SETTINGS`.
     :param jvm_options: options of the brokers' JVMs, e.g. other heaps and compilers for a benchmark.
     :param tls: whether all of it takes TLS only; then :attr:`tls` has the certificates.
+    :param slaves: names of brokers that have a slave, ``broker-a-slave``, which acts as master while its own is away.
     :param files: more files for the directory ``conf`` of ROCKETMQ_HOME, by name.
     """
 
@@ -221,14 +226,16 @@ class RealCluster:
         jvm_options: Sequence[str] = QUICK_OPTIONS,
         tls: bool = False,
         files: Mapping[str, str] | None = None,
+        slaves: Sequence[str] = (),
     ) -> None:
         self.version = version
         self.tls: ClusterTLS | None = None
         self._with_tls = tls
         self._files = dict(files or {})
-        self.settings = {**BROKER_SETTINGS, **(settings or {})}
+        self.settings = {**BROKER_SETTINGS, **(ACTING_MASTERS if slaves else {}), **(settings or {})}
         self.jvm_options = tuple(jvm_options)
         self.broker_names = tuple(f"broker-{letter}" for letter in string.ascii_lowercase[:brokers])
+        self.slave_names = tuple(name + SLAVE for name in slaves)
         self.namesrv = ""
         self._classpath = ""
         self._root: Path | None = None
@@ -268,10 +275,11 @@ class RealCluster:
                 self.tls = ClusterTLS(self.root)
             self._ports["namesrv"] = free_ports(1)
             self.namesrv = f"127.0.0.1:{self._ports['namesrv']}"
-            for name in self.broker_names:
+            for name in (*self.broker_names, *self.slave_names):
                 self._ports[name] = 2 + free_ports(4)  # listens on the port - 2 .. the port + 1
             self.start_namesrv()
             self.start_brokers(self.broker_names)
+            self.start_brokers(self.slave_names)
         except BaseException:
             self.stop()
             raise
@@ -291,7 +299,8 @@ class RealCluster:
             process.signal(signal.SIGCONT)
         if not self.running("namesrv"):
             self.start_namesrv()
-        self.start_brokers([name for name in self.broker_names if not self.running(name)])
+        for names in (self.broker_names, self.slave_names):
+            self.start_brokers([name for name in names if not self.running(name)])
         self._wait_registered(self.broker_names)
 
     def running(self, name: str) -> bool:
@@ -344,7 +353,9 @@ class RealCluster:
         """Start the nameserver on its port; returns when it answers and knows all brokers that run."""
         home = self.root / "namesrv"
         home.mkdir(exist_ok=True)
-        (home / "namesrv.conf").write_text(f"listenPort={self._ports['namesrv']}\nbindAddress=127.0.0.1\n")
+        acting = _conf_value(bool(self.slave_names))
+        port = self._ports["namesrv"]
+        (home / "namesrv.conf").write_text(f"listenPort={port}\nbindAddress=127.0.0.1\nsupportActingMaster={acting}\n")
         self._spawn(
             "namesrv",
             "org.apache.rocketmq.namesrv.NamesrvStartup",
@@ -409,14 +420,16 @@ class RealCluster:
 
     def _broker_conf(self, name: str) -> str:
         port, store = self._ports[name], self.root / name / "store"
+        slave = {"brokerId": 1, "brokerRole": "SLAVE"} if name in self.slave_names else {}
         settings = {
-            "brokerName": name,
+            "brokerName": name.removesuffix(SLAVE),
             "namesrvAddr": self.namesrv,
             "listenPort": port,
             "haListenPort": port + 1,
             "storePathRootDir": store,
             "storePathCommitLog": store / "commitlog",
             **self.settings,
+            **slave,
         }
         return "".join(f"{key}={_conf_value(value)}\n" for key, value in settings.items())
 
@@ -443,7 +456,7 @@ class RealCluster:
         the nameserver the next one may be 10 s away. Setting ``brokerPermission`` to what it is registers at once.
         """
         address, info = self.broker_address(name), self._cluster_info()
-        if f'"{name}"'.encode() in info and f'"{address}"'.encode() in info:
+        if f'"{name.removesuffix(SLAVE)}"'.encode() in info and f'"{address}"'.encode() in info:
             return True
         try:
             self.request(address, UPDATE_BROKER_CONFIG, body=b"brokerPermission=6", timeout=1.0)

@@ -192,6 +192,13 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return Pair(request.getfixturevalue(cluster), request.getfixturevalue(java))
 
 
+@pytest.fixture(params=["real_cluster", "real_cluster_497"], ids=["", "497"])
+def either_cluster(request: pytest.FixtureRequest) -> RealCluster:
+    """Both releases, one after the other, for a test that needs no Java client."""
+    cluster: RealCluster = request.getfixturevalue(request.param)
+    return cluster
+
+
 @pytest.fixture(scope="session")
 def unique_name() -> Callable[[str], str]:
     """A function that makes names no other test or run uses, valid for topics and groups."""

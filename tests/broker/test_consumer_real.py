@@ -42,7 +42,7 @@ from .clients import (
     stored_offset,
 )
 from .cluster import RealCluster
-from .java_driver import JavaDriver
+from .conftest import Pair
 
 #: Seconds in which what is wrong would show.
 QUIET = 1.0
@@ -137,15 +137,14 @@ def test_timestamp_begins_at_a_time(small_cluster: RealCluster, old_topic: str, 
     assert sorted(inbox.bodies) == sorted(newer)
 
 
-def test_last_offset_in_a_young_queue_is_as_javas(
-    real_cluster: RealCluster, java: JavaDriver, producer: Producer, topic_name: str, unique_name: Callable[[str], str]
-) -> None:
-    real_cluster.create_topic(topic_name)
-    send_bodies(producer, topic_name, numbered("young", 16))
+def test_last_offset_in_a_young_queue_is_as_javas(pair: Pair, topic_name: str, unique_name: Callable[[str], str]) -> None:
+    pair.cluster.create_topic(topic_name)
     inbox = Inbox()
+    with producing(pair.cluster) as producer:
+        send_bodies(producer, topic_name, numbered("young", 16))
     with (
-        java.consume(unique_name("group"), topic_name, consume_from="last") as consumer,
-        consuming(real_cluster, unique_name("group"), topic_name, inbox, consume_from=ConsumeFromWhere.LAST_OFFSET),
+        pair.java.consume(unique_name("group"), topic_name, consume_from="last") as consumer,
+        consuming(pair.cluster, unique_name("group"), topic_name, inbox, consume_from=ConsumeFromWhere.LAST_OFFSET),
     ):
         consumer.wait(16)
         inbox.wait(16)

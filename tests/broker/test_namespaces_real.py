@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from grocketmq import Message
+from grocketmq import LocalTransactionState, Message, MessageExt, TransactionProducer, create_reply
+from tests.helpers import wait_for
 
-from .clients import Inbox, consuming, producing
+from .clients import ARRIVAL, Inbox, consuming, producing
+from .cluster import RealCluster
 from .conftest import Pair
 
 BODIES = [b"one", b"two", b"three"]
@@ -53,3 +55,47 @@ def test_popped(pair: Pair, topic_name: str, group_name: str, unique_name: Any) 
             inbox.wait(6)
     assert sorted(message.body for message in inbox.messages if message.reconsume_times == 1) == sorted(BODIES)
     assert {message.topic for message in inbox.messages} == {topic_name}
+
+
+def test_transactions(small_cluster: RealCluster, topic_name: str, unique_name: Any) -> None:
+    """Ended by the sender, and by the answer to the broker's question."""
+    namespace, asked, inbox = unique_name("INST"), [], Inbox()
+    small_cluster.create_topic(f"{namespace}%{topic_name}", queues=1)
+
+    def check(msg: MessageExt) -> LocalTransactionState:
+        asked.append((msg.topic, msg.body))
+        return LocalTransactionState.COMMIT
+
+    options: dict[str, Any] = {"namespace": namespace, "send_timeout": 20.0}
+    with TransactionProducer(
+        unique_name("tx"),
+        namesrv=small_cluster.namesrv,
+        execute=lambda msg, arg: LocalTransactionState[str(arg)],
+        check=check,
+        **options,
+    ) as producer:
+        wait_for(lambda: producer._instance.broker_versions, ARRIVAL, "the broker knows the producer")
+        with consuming(small_cluster, unique_name("group"), topic_name, inbox, namespace=namespace):
+            for state in ("ROLLBACK", "UNKNOWN", "COMMIT"):
+                producer.send_in_transaction(Message(topic_name, state), state)
+            inbox.wait(2)
+    assert [(message.topic, message.body) for message in inbox.messages] == [(topic_name, b"COMMIT"), (topic_name, b"UNKNOWN")]
+    assert asked == [(topic_name, b"UNKNOWN")]
+
+
+def test_requests_and_replies_with_java(pair: Pair, topic_name: str, unique_name: Any) -> None:
+    namespace = unique_name("INST")
+    theirs = unique_name("theirs")
+    with producing(pair.cluster, namespace=namespace) as producer:
+        for topic in (topic_name, theirs):
+            producer.create_topic(topic, queues=1)
+
+        def reply(msgs: list[MessageExt]) -> None:
+            for msg in msgs:
+                producer.send(create_reply(msg, msg.body * 2))
+
+        with consuming(pair.cluster, unique_name("group"), topic_name, reply, namespace=namespace):
+            assert producer.request(Message(topic_name, b"ab"), ARRIVAL).body == b"abab"
+            assert pair.java.request(topic_name, b"cd", namespace=namespace).body == b"cdcd"
+        with pair.java.consume(unique_name("group"), theirs, reply=b"Java says ", namespace=namespace):
+            assert producer.request(Message(theirs, b"ef"), ARRIVAL).body == b"Java says ef"
