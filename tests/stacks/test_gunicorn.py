@@ -63,7 +63,7 @@ def test_what_was_accepted_is_sent(cluster: EmbeddedCluster, tmp_path: Path, pre
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    with gevent.Timeout(20, AssertionError(what)):
+    with gevent.Timeout(40, AssertionError(what)):
         while not condition():
             gevent.sleep(0.05)
 
