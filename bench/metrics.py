@@ -9,4 +9,5 @@ from grocketmq.contrib.prometheus import PrometheusHook
 
 __all__ = ["SIDES"]
 
-SIDES = {kind: partial(side, hooks=(PrometheusHook(),)) for kind, side in client.SIDES.items()}
+_HOOKS = (PrometheusHook(),)
+SIDES = {kind: partial(side, hooks=_HOOKS) for kind, side in client.SIDES.items()}

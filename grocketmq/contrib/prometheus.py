@@ -110,7 +110,9 @@ class PrometheusHook:
         _, seconds, consumed, failed = self._listener_metrics(context)
         seconds.observe(context.seconds)
         consumed.inc(context.consumed)
-        failed.inc(len(context.messages) - context.consumed)
+        left = len(context.messages) - context.consumed
+        if left:
+            failed.inc(left)
 
     def _listener_metrics(self, context: ConsumeMessageContext) -> tuple[Any, ...]:
         labels = (context.message_queue.topic, context.group)
