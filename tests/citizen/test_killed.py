@@ -18,6 +18,7 @@ from grocketmq import (
     LocalTransactionState,
     Message,
     MessageQueue,
+    MQClientManager,
     Producer,
     PullConsumer,
     PushConsumer,
@@ -219,6 +220,11 @@ def make(kind: str, cluster: EmbeddedCluster) -> Any:
         assigned = LitePullConsumer("killed_lite", namesrv=cluster.namesrv)
         assigned.assign([QUEUE])
         return assigned
+    if kind == "manager":
+        manager = MQClientManager(namesrv=cluster.namesrv)
+        manager.register_producer(make("producer", cluster))
+        manager.register_consumer(make("push", cluster))
+        return manager
     if kind == "transactions":
         unknown = LocalTransactionState.UNKNOWN
         return TransactionProducer(
@@ -232,7 +238,21 @@ def make(kind: str, cluster: EmbeddedCluster) -> Any:
     return consumer
 
 
-@pytest.mark.parametrize("kind", ["producer", "transactions", "pull", "simple", "lite", "assigned", "push", "orderly", "pop"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "producer",
+        "transactions",
+        "pull",
+        "simple",
+        "lite",
+        "assigned",
+        "push",
+        "orderly",
+        "pop",
+        pytest.param("manager", marks=pytest.mark.slow),
+    ],
+)
 def test_start_and_shutdown(cluster: EmbeddedCluster, kind: str) -> None:
     """A start that was killed can be made again, and a shutdown be finished; what is left behind, the test's own rules find."""
     for step in ("start", "shutdown"):
