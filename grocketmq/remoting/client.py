@@ -13,7 +13,7 @@ import gevent
 from gevent.event import AsyncResult
 
 from grocketmq.codes import ResponseCode, SerializeType
-from grocketmq.errors import ClientStateError, ConnectError, ForkError, GoAwayError, GRocketMQError
+from grocketmq.errors import ClientStateError, ConnectError, ForkError, GoAwayError, GRocketMQError, TLSError
 from grocketmq.remoting.connection import Connection, ConnectionState
 from grocketmq.remoting.stream import ByteStream, connect
 from grocketmq.runtime.deadline import Backoff, Deadline
@@ -279,7 +279,8 @@ class RemotingClient:
         if connection is None or connection.state is ConnectionState.CLOSED:
             pause = peer.not_before - monotonic()
             if pause > 0:
-                raise ConnectError(f"{peer.failure} (the next try may be in {pause:.2f} s)") from peer.failure
+                kind = TLSError if isinstance(peer.failure, TLSError) else ConnectError
+                raise kind(f"{peer.failure} (the next try may be in {pause:.2f} s)") from peer.failure
             connection = peer.connection = self._new_connection(address)
         connection.wait_open(deadline)
         return connection

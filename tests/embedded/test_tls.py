@@ -11,6 +11,7 @@ from gevent.event import Event
 from grocketmq import ConfigError, ConsumeFromWhere, Message, Producer, PushConsumer, RemotingError, TLSConfig, TLSError
 from grocketmq.embedded import EmbeddedCluster
 from tests.certificates import Authority
+from tests.helpers import wait_for
 
 TOPIC = "secured"
 
@@ -60,6 +61,18 @@ def test_who_is_not_trusted(cluster: EmbeddedCluster) -> None:
     words = r"cannot connect to .* over TLS: its certificate is refused"
     with Producer("writers", namesrv=cluster.namesrv, tls=True) as producer, pytest.raises(TLSError, match=words):
         producer.topic_list()
+
+
+def test_who_is_not_trusted_stays_a_tls_error(cluster: EmbeddedCluster) -> None:
+    """Also while no new connection is made, since the last one failed a moment ago."""
+    with Producer("writers", namesrv=cluster.namesrv, tls=True) as producer:
+
+        def failure() -> str:
+            with pytest.raises(TLSError, match="its certificate is refused") as caught:
+                producer.topic_list()
+            return str(caught.value)
+
+        wait_for(lambda: "the next try may be in" in failure())
 
 
 def test_without_tls(cluster: EmbeddedCluster) -> None:
