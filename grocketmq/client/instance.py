@@ -347,6 +347,8 @@ class ClientInstance:
             except ClientStateError:  # the last client leaves at this moment
                 return None
             except GRocketMQError as error:
+                if self._route_task.stopping:  # its connection was closed by this client
+                    return None
                 if topic not in self.routes.routes:
                     missing.add(topic)
                 log.warning("route of %s not fetched, what is known stays: %s", topic, error)

@@ -96,15 +96,23 @@ class ListenerPool(Generic[T]):
         :param count: how many messages the listener had.
         :param source: where they come from.
         """
-        self._unlogged += 1
-        if monotonic() - self._logged_at >= _LOG_PAUSE:
+        if failures := self._failures_to_log():
             log.exception(
-                "the listener failed with %d messages of %s (%d failures since the last such line); they are delivered again",
+                "the listener of %s failed with %d messages of %s (%d failures since the last such line); "
+                "they are delivered again",
+                self._tasks.owner,
                 count,
                 source,
-                self._unlogged,
+                failures,
             )
-            self._logged_at, self._unlogged = monotonic(), 0
+
+    def _failures_to_log(self) -> int:
+        """How many there were since the last line; 0 while it is too early for another."""
+        self._unlogged += 1
+        if monotonic() - self._logged_at < _LOG_PAUSE:
+            return 0
+        failures, self._unlogged, self._logged_at = self._unlogged, 0, monotonic()
+        return failures
 
     def _spawn(self, number: int) -> None:
         greenlet = self._tasks.loop(f"listener {number}", self._run)
@@ -115,9 +123,15 @@ class ListenerPool(Generic[T]):
         """A listener that throws GreenletExit or the like ends its greenlet; the pool stays as large as it was."""
         self._greenlets.discard(ended)
         if not self.stopped:
-            log.error(
-                "listener greenlet %d was ended by %r; another one takes its place", number, ended.exception or ended.value
-            )
+            if failures := self._failures_to_log():
+                log.error(
+                    "listener greenlet %d of %s was ended by %r (%d failures since the last such line); "
+                    "another one takes its place",
+                    number,
+                    self._tasks.owner,
+                    ended.exception or ended.value,
+                    failures,
+                )
             self._spawn(number)
 
     def _run(self) -> None:

@@ -202,6 +202,11 @@ class PeriodicTask:
         self._stopping = Event()
         self._wake = Event()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end: what fails now fails for that."""
+        return bool(self._stopping.is_set())
+
     def wake(self) -> None:
         """Run as soon as possible; never blocks.  Several calls before the run count as one."""
         self._wake.set()

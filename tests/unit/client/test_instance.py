@@ -6,6 +6,7 @@ import logging
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
@@ -13,6 +14,7 @@ from grocketmq.errors import (
     BrokerSystemError,
     ConfigError,
     ConnectError,
+    ConnectionLostError,
     RemotingError,
     RequestTimeout,
     RouteNotFoundError,
@@ -340,6 +342,24 @@ def test_shutdown_leaves_no_greenlet() -> None:
         gevent.sleep(0.01)
         assert instance.tasks.names()
     assert instance.tasks.names() == []
+
+
+def test_a_fetch_that_the_shutdown_breaks_off_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    asked, closed = Event(), Event()
+
+    def broken_off(topic: str) -> ConnectionLostError:
+        asked.set()
+        closed.wait(5.0)
+        return ConnectionLostError("connection to n:1 was closed by this client")
+
+    with instance_with(FakeAPI(topic_route=broken_off)) as instance:
+        instance.register_consumer(FakeMember("g", ["T"]))
+        instance.refresh_routes_soon()
+        assert asked.wait(5.0)
+        instance.tasks.stop_periodic()
+        closed.set()
+        wait_for(lambda: not any("update routes" in name for name in instance.tasks.names()))
+    assert not caplog.messages
 
 
 def test_a_consumer_that_leaves_during_a_round_is_passed_over() -> None:

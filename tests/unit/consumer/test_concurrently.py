@@ -179,6 +179,21 @@ def test_the_listener_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) 
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_a_listener_that_ends_its_greenlets_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    called = []
+
+    def leave(msgs: list[MessageExt]) -> None:
+        called.extend(msgs)
+        raise gevent.GreenletExit
+
+    with consuming(leave, listener_concurrency=2) as bench:
+        bench.submit(*range(50))
+        wait_for(lambda: len(called) == 50)
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert 1 <= len(lines) <= 5
+    assert f"of {bench.tasks.owner} was ended by" in lines[0]
+
+
 def test_what_nobody_takes_back_is_consumed_again_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given that no broker takes it back, then the listener gets it again after a pause, one more time counted."""
     monkeypatch.setattr(concurrently, "CONSUME_AGAIN_PAUSE", 0.05)
