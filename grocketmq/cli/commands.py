@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,7 +111,10 @@ def serve(
             with show_counts() as (show, watched):
                 serve_until_told(cluster, show, watched=watched)
         click.echo("stopped")
-    except (GRocketMQError, OSError) as error:
+    except OSError as error:
+        advice = "; stop what uses it, or give another --namesrv-port" if error.errno == errno.EADDRINUSE else ""
+        sys.exit(f"grocketmq: {error.strerror or error}{advice}")
+    except GRocketMQError as error:
         sys.exit(f"grocketmq: {error}")
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from grocketmq.client.namesrv import split_namesrv
@@ -95,6 +96,8 @@ class ClientConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "namesrv", _name_servers(self.namesrv))
         object.__setattr__(self, "namespace", self.namespace or _namespace_of(self.namesrv_addresses[0]))
+        if not hasattr(self.hooks, "__iter__"):
+            raise ConfigError(f"hooks is one {type(self.hooks).__name__}, not a list of hooks")
         object.__setattr__(self, "hooks", tuple(self.hooks))
         object.__setattr__(self, "tls", TLSConfig.of(self.tls))
         object.__setattr__(self, "_hook_ids", tuple(map(id, self.hooks)))
@@ -102,6 +105,10 @@ class ClientConfig:
             if hasattr(hook, "before_request") is not hasattr(hook, "after_response"):
                 raise ConfigError(f"hook {hook!r} has one of before_request and after_response; give it both or none")
         check_ranges(self, _RANGES)
+        if self.credentials is not None and not isinstance(self.credentials, Credentials):  # not shown: it may be the secret
+            raise ConfigError(
+                f"credentials is a {type(self.credentials).__name__}; it must be Credentials(access_key, secret_key)"
+            )
         check_topic(self.trace_topic)
         for name in ("namespace", "namespace_v2"):
             value = getattr(self, name)
@@ -157,7 +164,11 @@ def _name_servers(given: str | Iterable[str] | None) -> tuple[str, ...]:
         given = next((os.environ[name] for name in NAMESRV_VARIABLES if os.environ.get(name)), None)
     if given is None:
         raise ConfigError(f"no name server: give namesrv= or set {' or '.join(NAMESRV_VARIABLES)}")
-    text = given if isinstance(given, str) else ";".join(given)
+    several = hasattr(given, "__iter__") and not isinstance(given, (str, bytes))
+    pieces: tuple[Any, ...] = tuple(given) if several else (given,)
+    if not all(isinstance(piece, str) for piece in pieces):
+        raise ConfigError(f"namesrv is {given!r:.100}; it must be 'host:port;host:port' or a list of such")
+    text = ";".join(pieces)
     if _ENDPOINT.match(text.strip()):
         text = text.strip().partition("://")[2] or text
     if _is_url(text.strip()) and ";" not in text:
@@ -188,7 +199,9 @@ def split_options(client: str, options: Mapping[str, Any], own: type[T]) -> tupl
     mine = {one.name for one in fields(own)}  # type: ignore[arg-type]
     unknown = options.keys() - common - mine
     if unknown:
-        raise TypeError(f"{client} has no option {', '.join(map(repr, sorted(unknown)))}")
+        close = [match for name in sorted(unknown) for match in get_close_matches(name, common | mine, 1)]
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise TypeError(f"{client} has no option {', '.join(map(repr, sorted(unknown)))}{hint}")
     return (
         ClientConfig(**{name: value for name, value in options.items() if name in common}),
         own(**{name: value for name, value in options.items() if name in mine}),

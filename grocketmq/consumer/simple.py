@@ -217,6 +217,8 @@ class SimpleConsumer(TracedClient):
         return found.wanted
 
     def _check_handle(self, message: MessageExt) -> None:
+        if not isinstance(message, MessageExt):
+            raise MessageError(f"a message as it was received is needed, not {type(message).__name__}")
         try:
             expired = self._acks.expired(message)
         except RemoteProtocolError as error:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import replace
 from time import time_ns
 
 from grocketmq.model.subscription import Sql, SubscriptionData, subscription
 
 __all__ = ["Subscriptions"]
+
+log = logging.getLogger(__name__)
+
+#: In tags it is allowed, but more likely meant as SQL or as a list.
+_UNLIKELY = re.compile(r"[\s,;|=<>]")
 
 
 class Subscriptions:
@@ -24,7 +31,9 @@ class Subscriptions:
 
         :raises ConfigError: for an expression without a tag.
         """
-        self._by_topic[topic] = subscription(topic, expression, _now_ms())
+        added = self._by_topic[topic] = subscription(topic, expression, _now_ms())
+        for tag in filter(_UNLIKELY.search, added.tags):
+            log.warning("subscription of %s: %r is one tag; tags are joined by ||, and SQL is written Sql('...')", topic, tag)
 
     def remove(self, topic: str) -> None:
         """Forget a topic."""

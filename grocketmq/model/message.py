@@ -225,7 +225,7 @@ def _epoch_ms(moment: float | datetime) -> int:
 
 def _milliseconds(name: str, seconds: object) -> int:
     if not isinstance(seconds, (int, float)) or not 0 <= seconds <= _MOST_SECONDS:
-        raise MessageError(f"{name} is {seconds!r}; it must be a number of seconds, not negative")
+        raise MessageError(f"{name} is {seconds!r}; it must be a number of seconds (not milliseconds), not negative")
     return round(seconds * 1000)
 
 

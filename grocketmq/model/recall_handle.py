@@ -47,6 +47,8 @@ def decode_recall_handle(text: str) -> RecallHandle:
     :param text: as a send's result gave it.
     :raises MessageError: when it is no handle.
     """
+    if not isinstance(text, str):
+        raise MessageError(f"recall handle {text!r:.80}: not a str; only messages sent with delay or deliver_at have one")
     try:
         if not _ALPHABET.fullmatch(text):
             raise ValueError("a character outside of base64")
@@ -56,5 +58,5 @@ def decode_recall_handle(text: str) -> RecallHandle:
         if version != _VERSION or len(fields) < 4:
             raise ValueError("not of version v1 with four fields")
     except ValueError as error:
-        raise MessageError(f"recall handle {text[:200]!r}: {error}") from error
+        raise MessageError(f"recall handle {text[:200]!r} is not one that a send has returned: {error}") from error
     return RecallHandle(*fields[:4])

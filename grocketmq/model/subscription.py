@@ -79,7 +79,7 @@ def subscription(topic: str, expression: str | Sql | None, sub_version: int = 0)
     :param topic: the topic's name.
     :param expression: ``"*"``, None or ``""`` for all; ``"a || b"`` for tags; a :class:`Sql` filter.
     :param sub_version: ms since the epoch.
-    :raises ConfigError: for an expression of bars only, and for an empty SQL filter.
+    :raises ConfigError: for an expression of bars only, for an empty SQL filter, and for what is no expression.
     """
     if isinstance(expression, Sql):
         if not expression.expression:
@@ -87,6 +87,8 @@ def subscription(topic: str, expression: str | Sql | None, sub_version: int = 0)
         return SubscriptionData(topic, expression.expression, sub_version=sub_version, expression_type=_SQL92)
     if not expression or expression == ALL:
         return SubscriptionData(topic, ALL, sub_version=sub_version)
+    if not isinstance(expression, str):
+        raise ConfigError(f"subscription of {topic}: expression {expression!r:.80} is neither text, such as 'a || b', nor Sql")
     pieces = expression.split("||")
     if not any(pieces):
         raise ConfigError(f"subscription of {topic}: expression {expression!r} holds no tag")

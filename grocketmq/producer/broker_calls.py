@@ -10,7 +10,15 @@ import gevent
 from grocketmq.client.config import ClientConfig
 from grocketmq.client.instance import ClientInstance
 from grocketmq.codes import TIMER_VERSION
-from grocketmq.errors import BrokerError, ForkError, GRocketMQError, MessageError, RemotingError, RouteNotFoundError
+from grocketmq.errors import (
+    BrokerError,
+    ConfigError,
+    ForkError,
+    GRocketMQError,
+    MessageError,
+    RemotingError,
+    RouteNotFoundError,
+)
 from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.model.recall_handle import decode_recall_handle
 from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
@@ -96,11 +104,13 @@ class BrokerCalls(TracedClient):
         :param key: an existing topic whose brokers get the new one.
         :param perm: bits of :class:`~grocketmq.model.route.Permission`.
         :param sys_flag: the topic's own bits.
-        :raises ConfigError: for a name that brokers refuse.
+        :raises ConfigError: for a name that brokers refuse, and for no queues.
         :raises BrokerError: the first refusal, after every broker was asked.
         """
         self._check_running()
         check_topic(topic)
+        if queues < 1:
+            raise ConfigError(f"topic {topic} needs one queue at least, not {queues}")
         check_not_system_topic(topic)
         instance = self._instance
         route = instance.api.topic_route(key, self.config.request_timeout)

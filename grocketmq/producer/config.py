@@ -87,7 +87,11 @@ class ProducerConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, _RANGES)
+        if not isinstance(self.backpressure, Backpressure):
+            raise ConfigError(f"backpressure is {self.backpressure!r}; it must be a Backpressure")
         if not isinstance(self.auto_batch, AutoBatch):
+            if self.auto_batch not in (None, False, True):
+                raise ConfigError(f"auto_batch is {self.auto_batch!r}; it must be True or an AutoBatch")
             object.__setattr__(self, "auto_batch", AutoBatch() if self.auto_batch else None)
         if self.retry_response_codes is not None:
             object.__setattr__(self, "retry_response_codes", frozenset(self.retry_response_codes))

@@ -24,6 +24,7 @@ from grocketmq.client.config import split_options
 from grocketmq.errors import (
     BrokerError,
     ClientStateError,
+    ConfigError,
     GRocketMQError,
     MessageError,
     NotLeaderError,
@@ -268,9 +269,13 @@ class Producer(BrokerCalls):
         :param timeout: as in :meth:`send`.
         :returns: gets the result, or the error that :meth:`send` would raise.
         :raises MessageError: no broker would take it.
+        :raises ConfigError: a callback that cannot be called.
         :raises TooManyRequestsError: the bound left no room in time; nothing was sent.
         """
         call: SendCall | None = None
+        for callback in (on_success, on_error):
+            if callback is not None and not callable(callback):
+                raise ConfigError(f"{callback!r:.80} cannot be called back")
         sends = self._enter()
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)

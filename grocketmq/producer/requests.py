@@ -102,7 +102,10 @@ class Requests:
             reply.wait(deadline.remaining())
             if not reply.ready():
                 msg_id = msg.properties.get(Property.UNIQ_KEY)
-                raise RequestReplyTimeout(f"no reply to {msg_id} of topic {msg.topic} in time")
+                raise RequestReplyTimeout(
+                    f"no reply to {msg_id} of topic {msg.topic} in time; "
+                    "does a consumer of the topic run, and send what create_reply() makes?"
+                )
             found: MessageExt = reply.get()
             return found
         finally:

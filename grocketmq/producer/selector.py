@@ -63,7 +63,7 @@ def choose_queue(
     :param arg: handed to the selector.
     :returns: None when any will do.
     :raises ConfigError: when both were given.
-    :raises MessageError: for a queue of another topic.
+    :raises MessageError: for what is no queue, and for a queue of another topic.
     """
     if selector is None:
         chosen = queue
@@ -71,6 +71,11 @@ def choose_queue(
         raise ConfigError("give queue or selector, not both")
     else:
         chosen = selector(info.queues, msg, arg)
-    if chosen is not None and chosen.topic != info.topic:
+    if chosen is None and selector is None:
+        return None
+    if not isinstance(chosen, MessageQueue):
+        whence = "queue is" if selector is None else "the selector returned"
+        raise MessageError(f"{whence} {chosen!r:.80}, not one of the queues of topic {info.topic}")
+    if chosen.topic != info.topic:
         raise MessageError(f"the message of topic {info.topic} cannot go to a queue of topic {chosen.topic}")
     return chosen

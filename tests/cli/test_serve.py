@@ -102,7 +102,8 @@ def test_a_port_that_is_taken() -> None:
             timeout=PATIENCE,
         )
     assert done.returncode == 1
-    assert "Address already in use" in done.stderr
+    assert "cannot listen on 127.0.0.1:" in done.stderr
+    assert "Address already in use; stop what uses it, or give another --namesrv-port" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from grocketmq import Message, MessageError, Producer
+from grocketmq import ConfigError, Message, MessageError, Producer, RouteNotFoundError
 from grocketmq.embedded import EmbeddedCluster
 
 
@@ -50,6 +50,13 @@ def test_nothing_is_sent(producer: Producer, way: str, make: Callable[[], Messag
     with pytest.raises(MessageError):
         WAYS[way](producer, make())
     assert producer.send(Message("T", b"y")).queue_offset == 0
+
+
+def test_a_topic_without_queues_is_not_created(producer: Producer) -> None:
+    with pytest.raises(ConfigError, match="one queue at least, not 0"):
+        producer.create_topic("U", queues=0)
+    with pytest.raises(RouteNotFoundError):
+        producer.fetch_publish_queues("U")
 
 
 def test_the_largest_body_is_stored(producer: Producer) -> None:

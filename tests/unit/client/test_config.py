@@ -33,7 +33,7 @@ def test_name_servers(given: Any, expected: tuple[str, ...]) -> None:
     assert ClientConfig(namesrv=given).namesrv_addresses == expected
 
 
-@pytest.mark.parametrize("given", ["", ";;", [], "a", "a:", "a:b", "a:9876;b", "a:70000"])
+@pytest.mark.parametrize("given", ["", ";;", [], "a", "a:", "a:b", "a:9876;b", "a:70000", 9876, b"a:9876", ["a:9876", 5]])
 def test_name_servers_that_are_none(given: Any) -> None:
     with pytest.raises(ConfigError):
         ClientConfig(namesrv=given)
@@ -75,6 +75,8 @@ def test_an_unknown_option_is_a_type_error() -> None:
         ("persist_offset_interval", 0),
         ("serializer", "json"),
         ("max_frame_size", 100),
+        ("hooks", object()),
+        ("credentials", "account:key"),
     ],
 )
 def test_an_option_that_cannot_work_is_named(option: str, value: Any) -> None:
@@ -139,6 +141,17 @@ def test_options_are_parted() -> None:
     common, mine = split_options("Producer", {"namesrv": "a:1", "instance_name": "x", "retries": 3}, Own)
     assert common == ClientConfig(namesrv="a:1", instance_name="x")
     assert mine == Own(3)
+
+
+def test_credentials_of_a_wrong_type_are_not_shown() -> None:
+    with pytest.raises(ConfigError, match="credentials is a tuple") as caught:
+        ClientConfig(namesrv="a:1", credentials=("account", "s3cret"))  # type: ignore[arg-type]
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_misspelt_option_gets_a_hint() -> None:
+    with pytest.raises(TypeError, match="no option 'name_server'; did you mean namesrv"):
+        split_options("Producer", {"name_server": "a:1"}, Own)
 
 
 def test_options_that_are_none_of_either_are_named() -> None:

@@ -225,6 +225,11 @@ def test_a_message_from_elsewhere_has_no_handle(bench: Bench) -> None:
         bench.consumer.ack(MessageExt("T", b""))
 
 
+def test_what_is_no_message_is_not_acknowledged(bench: Bench) -> None:
+    with pytest.raises(MessageError, match="not list"):
+        bench.consumer.ack([])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "options",
     [{"max_messages": 0}, {"invisible": 4.9}, {"invisible": 43_201.0}],

@@ -24,6 +24,24 @@ FIRST, LAST, TIMESTAMP = ConsumeFromWhere.FIRST_OFFSET, ConsumeFromWhere.LAST_OF
 # -- Subscriptions -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("expression", ["price > 10", "a|b", "a, b", "a || b = 1"])
+def test_what_is_hardly_meant_as_a_tag_is_warned_of(expression: str, caplog: pytest.LogCaptureFixture) -> None:
+    Subscriptions().add("T", expression)
+    (line,) = caplog.messages
+    assert "is one tag; tags are joined by ||, and SQL is written Sql('...')" in line
+
+
+@pytest.mark.parametrize("expression", ["*", "a || b", "order-created.v1 || 主题", Sql("price > 10")])
+def test_usual_expressions_are_not(expression: str | Sql, caplog: pytest.LogCaptureFixture) -> None:
+    Subscriptions().add("T", expression)
+    assert not caplog.messages
+
+
+def test_what_is_no_expression() -> None:
+    with pytest.raises(ConfigError, match="such as 'a || b', nor Sql".replace("|", "[|]")):
+        Subscriptions().add("T", ["a", "b"])  # type: ignore[arg-type]
+
+
 def test_subscribing_and_unsubscribing() -> None:
     subscriptions = Subscriptions()
     assert not subscriptions

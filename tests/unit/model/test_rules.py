@@ -96,6 +96,12 @@ def test_recall_handles_come_back(fields: list[str]) -> None:
     assert decode_recall_handle(encode_recall_handle(handle)) == handle
 
 
+def test_no_recall_handle_at_all() -> None:
+    """What a send without a delay returns."""
+    with pytest.raises(MessageError, match="only messages sent with delay or deliver_at have one"):
+        decode_recall_handle(None)  # type: ignore[arg-type]
+
+
 @given(st.text() | st.text("ABab01-_=") | st.binary().map(lambda raw: raw.hex()))
 def test_any_text_as_recall_handle(text: str) -> None:
     try:

@@ -398,6 +398,8 @@ def test_templates_do_not_fill_the_memory() -> None:
         ("compress_level", 10),
         ("send_timeout", 0),
         ("try_timeout", 0),
+        ("backpressure", 5),
+        ("auto_batch", 5),
     ],
 )
 def test_settings_that_cannot_work_are_named(option: str, value: Any) -> None:

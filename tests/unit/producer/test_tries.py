@@ -299,6 +299,31 @@ def test_queue_and_selector_exclude_each_other() -> None:
         producer.send(message(), queue=QUEUE, selector=lambda *_: QUEUE)
 
 
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        ({"queue": 1}, "queue is 1"),
+        ({"selector": lambda *_: 1}, "the selector returned 1"),
+        ({"selector": lambda *_: None}, "the selector returned None"),
+    ],
+)
+def test_what_is_no_queue(choice: dict[str, Any], why: str) -> None:
+    brokers = Brokers()
+    with (
+        producer_with(brokers, routes=TWO) as producer,
+        pytest.raises(MessageError, match=f"{why}, not one of the queues of topic T"),
+    ):
+        producer.send(message(), **choice)
+    assert not brokers.tries
+
+
+def test_a_callback_that_cannot_be_called() -> None:
+    brokers = Brokers()
+    with producer_with(brokers, routes=TWO) as producer, pytest.raises(ConfigError, match="cannot be called back"):
+        producer.send_async(message(), "stored")  # type: ignore[arg-type]
+    assert not brokers.tries
+
+
 def test_a_queue_of_another_topic() -> None:
     brokers = Brokers()
     with producer_with(brokers, routes=TWO) as producer, pytest.raises(MessageError, match="topic U"):
