@@ -21,6 +21,7 @@ from grocketmq.model.route import MessageQueue, TopicRouteData
 from grocketmq.model.subscription import SubscriptionData
 from grocketmq.remoting.client import RemotingClient
 from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.pool import in_pool
 from grocketmq.wire import bodies, headers
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.headers.base import CommandHeader
@@ -39,6 +40,8 @@ QUERY_MESSAGE_TIMEOUT = 18.0
 SEND_BACK_TIMEOUT = 5.0
 LOCK_TIMEOUT = 1.0
 CREATE_TOPIC_TIMEOUT = 5.0
+#: A route of a hundred brokers or more is read in the hub's thread pool, so that it does not hold the event loop.
+_LARGE_ROUTE_BYTES = 20_000
 
 _PULLED = {
     ResponseCode.SUCCESS: PullStatus.FOUND,
@@ -89,7 +92,8 @@ class ClientAPI:
         answer, address = self._namesrv.invoke(RemotingCommand(header.CODE, ext_fields=header.to_ext()), timeout)
         if answer.code == ResponseCode.TOPIC_NOT_EXIST:
             raise RouteNotFoundError(topic)
-        return bodies.TOPIC_ROUTE.decode(_body(answer, address))
+        body = _body(answer, address)
+        return bodies.TOPIC_ROUTE.decode(body) if len(body) < _LARGE_ROUTE_BYTES else in_pool(bodies.TOPIC_ROUTE.decode, body)
 
     def topic_list(self, timeout: float = ROUTE_TIMEOUT) -> list[str]:
         """The names of all topics the name server knows."""

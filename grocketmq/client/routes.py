@@ -17,12 +17,9 @@ from grocketmq.model.route import (
     publish_info,
     subscribe_queues,
 )
-from grocketmq.runtime.turns import a_turn, in_turns
+from grocketmq.runtime.turns import in_turns
 
 __all__ = ["RouteTable", "derived_route"]
-
-#: To read a route of more takes some tenths of a millisecond, and so does taking it over.
-MANY_BROKERS = 50
 
 
 class RouteTable:
@@ -39,14 +36,12 @@ class RouteTable:
         self.subscribe: dict[str, tuple[MessageQueue, ...]] = {}
 
     def update(self, topic: str, route: TopicRouteData) -> bool:
-        """Take over a route; of many brokers or queues it lets other greenlets run before it changes anything.
+        """Take over a route; of many queues it lets other greenlets run before it changes anything.
 
         :param topic: the topic's name.
         :param route: what a name server said.
         :returns: whether anything changed.
         """
-        if len(route.broker_datas) > MANY_BROKERS:
-            a_turn()
         route = route.normalised()
         if self.routes.get(topic) == route:
             return False

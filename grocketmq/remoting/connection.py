@@ -55,8 +55,8 @@ MAX_IN_FLIGHT = 4096
 MAX_OUT_BYTES = 8 * 1024 * 1024
 #: Those who wait go on when no more than this is left; with all of it sent first, the peer would wait for us.
 ROOM_BYTES = MAX_OUT_BYTES // 2
-#: Seconds between two looks at the deadlines; an answer's absence is noticed that much late at most, or twice that much when
-#: the event loop was held up.
+#: Least seconds between two looks at the deadlines; an answer's absence is noticed that much late at most, or twice that much
+#: when the event loop was held up.
 SCAN_INTERVAL = 0.05
 #: Seconds for which no call is judged late while there is more to read than one receive takes.
 CATCH_UP_TIME = 1.0
@@ -132,9 +132,8 @@ class Connection:
         self._room = Event()
         self._room.set()
         self._flushing = False
-        self._scanning = False
-        #: When it looked at the deadlines last; infinity after a look that judged nothing.
-        self._scanned_at = 0.0
+        #: When the next look at the deadlines is due; infinity for one that judges however late it comes.
+        self._look_due = inf
         #: No call is late before then.
         self._earliest = inf
         self._heard_at = 0.0
@@ -142,7 +141,7 @@ class Connection:
         self._decoder = FrameDecoder(max_frame_bytes)
         self._stream: ByteStream | None = None
         #: Those of the event loop, once it is connected.
-        self._watchers: tuple[Any, ...] = ()
+        self._watchers: list[Any] = []
         self._retiring = False
         # The link is for a greenlet that is killed before it runs; after that it finds the connection closed.
         tasks.spawn(f"connection {address}", self._live).rawlink(lambda _: self.close())
@@ -184,10 +183,7 @@ class Connection:
         call = self._pending[opaque] = Call(opaque, Waiter(self._hub), deadline.at, monotonic())
         if call.deadline < self._earliest:
             self._earliest = call.deadline
-        if not self._scanning:
-            self._scanning = True
-            self._scanned_at = call.sent_at
-            self._scan_timer.start(self._guard, self._scan)
+            self._look_later(call.deadline - call.sent_at)
         self._write(frame)
         return call
 
@@ -322,8 +318,7 @@ class Connection:
         self._stream = stream
         self._read_watcher = loop.io(stream.fileno(), _READ)
         self._write_watcher = loop.io(stream.fileno(), _WRITE)
-        self._scan_timer = loop.timer(SCAN_INTERVAL, SCAN_INTERVAL, ref=False)
-        self._watchers = (self._read_watcher, self._write_watcher, self._scan_timer)
+        self._watchers = [self._read_watcher, self._write_watcher, loop.timer(SCAN_INTERVAL, ref=False)]
         self._read_watcher.start(self._guard, self._readable)
         self.state = ConnectionState.OPEN
         if stream.has_more:
@@ -425,35 +420,41 @@ class Connection:
             raise self._decoder.error
         return count == len(space) or self._stream.has_more
 
-    def _scan(self) -> None:
+    def _look_later(self, seconds: float) -> None:
+        """Look at the deadlines then, but an interval from now at the soonest."""
+        seconds = max(seconds, SCAN_INTERVAL)
+        self._look_due = monotonic() + seconds
+        self._watchers[-1].close()
+        timer = self._watchers[-1] = self._hub.loop.timer(seconds, ref=False)
+        timer.start(self._guard, self._look)
+
+    def _look(self) -> None:
         """Fail the calls whose time is over; close the connection when the peer was silent all that time."""
-        if not self._pending:
-            self._scanning = False
-            self._earliest = inf
-            self._scan_timer.stop()
-            return
         now = monotonic()
-        held_up = now - self._scanned_at > 2 * SCAN_INTERVAL
-        self._scanned_at = now
+        held_up = now - self._look_due > SCAN_INTERVAL
+        self._earliest = min((call.deadline for call in self._pending.values()), default=inf)
         if now < self._earliest:
-            return
-        self._earliest = min(call.deadline for call in self._pending.values())
-        if now < self._earliest:
+            if self._pending:
+                self._look_later(self._earliest - now)
             return
         # What came while the loop was busy with other things is not late, so it is read first; if it is much, in other turns.
         more_to_read = self._read()
-        if self.state is not _OPEN or (more_to_read and now < self._earliest + CATCH_UP_TIME):
+        if self.state is not _OPEN:
             return
-        if held_up:
-            # What is late may have been sent only now.  The next look judges, an interval from here, or later.
-            self._scanned_at = inf
-            self._scan_timer.again(self._guard, self._scan)
+        if held_up or (more_to_read and now < self._earliest + CATCH_UP_TIME):
+            self._look_later(0.0)
+            if held_up:  # what is late may have been sent only now: the next look judges, an interval from here, or later
+                self._look_due = inf
             return
         late = deque(call for call in self._pending.values() if call.deadline <= now)
         for call in late:
             del self._pending[call.opaque]
         if late:
             self._check_silence(min(call.sent_at for call in late), now)
+        if self.state is _OPEN:
+            self._earliest = min((call.deadline for call in self._pending.values()), default=inf)
+            if self._pending:
+                self._look_later(self._earliest - now)
         self._reading.run(late, self._time_out)
 
     def _time_out(self, call: Call) -> None:

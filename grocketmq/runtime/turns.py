@@ -9,16 +9,18 @@ from typing import Any, TypeVar
 
 import gevent
 
-__all__ = ["SharedTurn", "a_turn", "in_small_turns", "in_turns"]
+__all__ = ["SharedTurn", "in_small_turns", "in_turns"]
 
 T = TypeVar("T")
 
-#: Seconds of such a loop between two looks at sockets and timers.
-BUDGET = 0.001
+#: Seconds of such a loop between two looks at sockets and timers; few, since several may follow each other.
+BUDGET = 0.0005
+#: Seconds that callbacks of many watchers may take together.
+SHARED_BUDGET = 0.001
 #: So many steps are taken between two looks at the clock.
 _STEPS = 32
 #: The same where each step sets off more than it does itself.
-_FEW_STEPS = 4
+_FEW_STEPS = 2
 #: Seconds to sleep; for 0 gevent would come back here up to 50 times before it looks at a socket.
 _A_TURN = 1e-6
 
@@ -34,7 +36,7 @@ class SharedTurn:
 
     __slots__ = ("_began", "_budget", "_loop", "_turn")
 
-    def __init__(self, budget: float = BUDGET) -> None:
+    def __init__(self, budget: float = SHARED_BUDGET) -> None:
         self._loop = gevent.get_hub().loop
         self._budget = budget
         self._turn = self._began = -1.0
@@ -73,13 +75,8 @@ class SharedTurn:
             self.run(things, each)
 
 
-def a_turn() -> None:
-    """Blocks until the event loop has looked at its sockets and timers."""
-    gevent.sleep(_A_TURN)
-
-
 def in_turns(things: Iterable[T], budget: float = BUDGET, steps: int = _STEPS) -> Iterator[T]:
-    """Go through things as they are; blocks after each millisecond until the event loop has had a turn.
+    """Go through things as they are; blocks after each half millisecond until the event loop has had a turn.
 
     Other greenlets run meanwhile: what is gone through must not change, and what is done with it must not have to be done
     at one moment.
@@ -92,7 +89,7 @@ def in_turns(things: Iterable[T], budget: float = BUDGET, steps: int = _STEPS) -
     for number, thing in enumerate(things, 1):
         yield thing
         if not number % steps and perf_counter() - began > budget:
-            a_turn()
+            gevent.sleep(_A_TURN)
             began = perf_counter()
 
 

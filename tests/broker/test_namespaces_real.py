@@ -74,7 +74,7 @@ def test_transactions(small_cluster: RealCluster, topic_name: str, unique_name: 
         check=check,
         **options,
     ) as producer:
-        wait_for(lambda: producer._instance.broker_versions, ARRIVAL, "the broker knows the producer")
+        wait_for(lambda: producer._instance.heartbeats.versions, ARRIVAL, "the broker knows the producer")
         with consuming(small_cluster, unique_name("group"), topic_name, inbox, namespace=namespace):
             for state in ("ROLLBACK", "UNKNOWN", "COMMIT"):
                 producer.send_in_transaction(Message(topic_name, state), state)
