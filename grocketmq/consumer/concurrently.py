@@ -178,7 +178,10 @@ class ConcurrentConsumeService:
                 return len(batch), 0
             return consumed_of(answer, context, len(batch)), context.delay_level_when_next_consume
         except (Exception, gevent.Timeout):  # a Timeout that the listener set and let through is a failure of the listener
-            self._pool.log_failure(len(batch), request.queue)
+            if self._settings.model is MessageModel.BROADCASTING:
+                self._pool.log_failure(len(batch), request.queue, "in broadcasting they are not delivered again")
+            else:
+                self._pool.log_failure(len(batch), request.queue)
             return 0, context.delay_level_when_next_consume
         except BaseException:  # this greenlet ends; its messages are given to another one
             self._pool.put(request.of(batch), CONSUME_AGAIN_PAUSE)

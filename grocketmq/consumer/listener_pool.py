@@ -90,20 +90,21 @@ class ListenerPool(Generic[T]):
             gevent.killall(running, block=False)
         self._gate.close()
 
-    def log_failure(self, count: int, source: object) -> None:
+    def log_failure(self, count: int, source: object, then: str = "they come again, or go to the dead letters") -> None:
         """Log the exception being handled, with its traceback, once a second at most.
 
         :param count: how many messages the listener had.
         :param source: where they come from.
+        :param then: what happens to them.
         """
         if failures := self._failures_to_log():
             log.exception(
-                "the listener of %s failed with %d messages of %s (%d failures since the last such line); "
-                "they are delivered again",
+                "the listener of %s failed with %d messages of %s (%d failures since the last such line); %s",
                 self._tasks.owner,
                 count,
                 source,
                 failures,
+                then,
             )
 
     def _failures_to_log(self) -> int:

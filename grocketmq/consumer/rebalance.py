@@ -213,7 +213,8 @@ class Rebalance:
             try:
                 offset = self._start_offset(queue)
             except GRocketMQError as error:
-                log.warning("%s waits, since its start is unknown: %s", queue, error)
+                if not self._stopped:  # else it is for that
+                    log.warning("%s waits, since its start is unknown: %s", queue, error)
                 self._consuming.release(queue)
                 continue
             if self._stopped:

@@ -213,11 +213,13 @@ def test_what_nobody_takes_back_is_consumed_again_here(monkeypatch: pytest.Monke
     assert seen == [([1, 2, 3, 4], [0, 0, 0, 0]), ([2, 4], [1, 1])]
 
 
-def test_in_broadcasting_nothing_is_sent_back() -> None:
+def test_in_broadcasting_nothing_is_sent_back(caplog: pytest.LogCaptureFixture) -> None:
     with consuming(fail, model=MessageModel.BROADCASTING) as bench:
         bench.submit(1, 2)
         assert bench.done() == 3
         assert bench.send_back.sent == []
+    assert "in broadcasting they are not delivered again" in caplog.text
+    assert "come again" not in caplog.text
 
 
 # -- expired messages --------------------------------------------------------------------------------------------------------

@@ -170,6 +170,19 @@ def test_a_strategy_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture)
 # -- where to begin, and beginning anew --------------------------------------------------------------------------------------
 
 
+def test_a_round_that_the_shutdown_breaks_off_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    balance = Balance("me")
+
+    def start(queue: MessageQueue) -> int:
+        balance.rebalance.stop()
+        raise ConnectError("closed by this client")
+
+    balance.start = start
+    balance.rebalance.run()
+    assert balance.queues == []
+    assert not caplog.messages
+
+
 def test_a_queue_whose_start_is_unknown_waits_for_the_next_round() -> None:
     balance = Balance("me")
 
