@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from grocketmq import GRocketMQError, __version__
+from grocketmq import Credentials, GRocketMQError, TLSConfig, __version__
 from grocketmq.cli.demo import DemoRun
 from grocketmq.cli.display import show_counts, show_progress, show_report
 from grocketmq.cli.doctor import examine
@@ -118,16 +119,32 @@ def serve(
         sys.exit(f"grocketmq: {error}")
 
 
+#: The secret of the account comes by this variable: a command's options can be seen by every user of a machine.
+_SECRET = "GROCKETMQ_SECRET_KEY"
+
+
 @grocketmq.command()
 @click.argument("namesrv", envvar=list(NAMESRV_VARIABLES))
-def doctor(namesrv: str) -> None:
+@click.option("--tls", is_flag=True, help="Connect over TLS, trusting what the system trusts.")
+@click.option("--ca-file", metavar="PEM", help="Connect over TLS, trusting these certificates.")
+@click.option("--cert-file", metavar="PEM", help="The client's own certificate, with its key if there is no --key-file.")
+@click.option("--key-file", metavar="PEM", help="The key of --cert-file.")
+@click.option("--access-key", metavar="NAME", help=f"The account to sign requests with; its secret is read from {_SECRET}.")
+def doctor(
+    namesrv: str, tls: bool, ca_file: str | None, cert_file: str | None, key_file: str | None, access_key: str | None
+) -> None:
     """Check this process, the name servers and the brokers as clients see them, and say what to do.
 
     NAMESRV is host:port;host:port, by default GROCKETMQ_NAMESRV or NAMESRV_ADDR.  The exit status is 1 if something fails.
     """
+    if access_key and not os.environ.get(_SECRET):
+        raise click.UsageError(f"--access-key wants the account's secret in the environment variable {_SECRET}")
     failed = False
     try:
-        for finding in examine(namesrv):
+        over_tls = tls or ca_file or cert_file or key_file
+        secure = TLSConfig(ca_file=ca_file, cert_file=cert_file, key_file=key_file) if over_tls else None
+        credentials = Credentials(access_key, os.environ[_SECRET]) if access_key else None
+        for finding in examine(namesrv, secure, credentials):
             click.echo(f"{finding.level:4}  {finding.what}")
             if finding.advice:
                 click.echo(f"      -> {finding.advice}")

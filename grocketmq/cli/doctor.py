@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import gevent
 import greenlet
 from gevent.monkey import is_module_patched
 
-from grocketmq import GRocketMQError, PullConsumer, RemotingError
+from grocketmq import Credentials, GRocketMQError, PullConsumer, RemotingError
 from grocketmq.client.config import ClientConfig
-from grocketmq.codes import RequestCode
+from grocketmq.codes import RequestCode, ResponseCode
+from grocketmq.errors import TLSError
 from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.remoting.client import RemotingClient
+from grocketmq.remoting.tls import TLSOption, tls_connector
 from grocketmq.runtime.lag import HubLag
 from grocketmq.runtime.tasks import TaskGroup
 from grocketmq.wire.command import RemotingCommand
@@ -45,25 +47,32 @@ class Finding:
     advice: str = ""
 
 
-def examine(namesrv: str) -> Iterator[Finding]:
+def examine(namesrv: str, tls: TLSOption = None, credentials: Credentials | None = None) -> Iterator[Finding]:
     """Look at the process, then at the name servers, then at the brokers as clients see them; blocks up to 3 s for each.
 
     :param namesrv: as clients take it.
-    :raises ConfigError: when it names no name server.
+    :param tls: as clients take it.
+    :param credentials: who the client is.  Default: nobody.
+    :raises ConfigError: when it names no name server, or for files of ``tls`` that cannot be used.
     """
-    addresses = ClientConfig(namesrv=namesrv).namesrv_addresses
+    config = ClientConfig(namesrv=namesrv, tls=tls, credentials=credentials)
     yield from _process()
     tasks = TaskGroup("doctor")
-    remoting = RemotingClient(tasks, connect_timeout=_TIMEOUT)
+    remoting = RemotingClient(
+        tasks,
+        connect_timeout=_TIMEOUT,
+        open_stream=None if config.tls_config is None else tls_connector(config.tls_config),
+        credentials=credentials,
+    )
     answering = []
     try:
-        for address in addresses:
+        for address in config.namesrv_addresses:
             finding = _ask(remoting, "name server", address, RequestCode.GET_ALL_TOPIC_LIST_FROM_NAMESERVER)
             if finding.level == "ok":
                 answering.append(address)
             yield finding
         if answering:
-            yield from _brokers(remoting, answering)
+            yield from _brokers(remoting, replace(config, namesrv=answering))
     finally:
         remoting.close(0)
         tasks.kill()
@@ -102,9 +111,11 @@ def _process() -> Iterator[Finding]:
 def _ask(remoting: RemotingClient, kind: str, address: str, code: int) -> Finding:
     began = perf_counter()
     try:
-        remoting.invoke(address, RemotingCommand(code), _TIMEOUT)  # any answer will do
+        answer = remoting.invoke(address, RemotingCommand(code), _TIMEOUT)
     except RemotingError as error:
-        if kind == "broker":
+        if isinstance(error, TLSError):
+            advice = "check that it takes TLS, which authority signed its certificate, and for which host"
+        elif kind == "broker":
             advice = (
                 "name servers tell every client to use this address; where the broker runs in a container or behind NAT, set "
                 "brokerIP1 in its configuration to an address that clients can reach, and open its port"
@@ -112,11 +123,18 @@ def _ask(remoting: RemotingClient, kind: str, address: str, code: int) -> Findin
         else:
             advice = "check the address and the port, that it runs, and firewalls in between"
         return Finding("FAIL", f"{kind} {address}: {error}", advice)
+    if answer.code != ResponseCode.SUCCESS:
+        return Finding(
+            "note",
+            f"{kind} {address} answers, with code {answer.code}: {answer.remark}",
+            "this account may not ask it for its state; check the keys if it should do what clients do",
+        )
     return Finding("ok", f"{kind} {address} answers within {(perf_counter() - began) * 1000:.0f} ms")
 
 
-def _brokers(remoting: RemotingClient, answering: list[str]) -> Iterator[Finding]:
-    with PullConsumer("grocketmq_doctor", namesrv=answering) as client:
+def _brokers(remoting: RemotingClient, config: ClientConfig) -> Iterator[Finding]:
+    options = {"namesrv": config.namesrv_addresses, "tls": config.tls, "credentials": config.credentials}
+    with PullConsumer("grocketmq_doctor", **options) as client:
         topics = client.topic_list()
         found: dict[str, str] = {}
         for topic in [DEFAULT_TOPIC, *topics[:_MAX_TOPICS]]:
@@ -130,7 +148,7 @@ def _brokers(remoting: RemotingClient, answering: list[str]) -> Iterator[Finding
     if not found:
         yield Finding(
             "FAIL",
-            f"no broker is known to {', '.join(answering)} (looked at {min(len(topics), _MAX_TOPICS)} topics)",
+            f"no broker is known to {', '.join(config.namesrv_addresses)} (looked at {min(len(topics), _MAX_TOPICS)} topics)",
             "start a broker with namesrvAddr set to these name servers, and create a topic",
         )
     for address in sorted(found):

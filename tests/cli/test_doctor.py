@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("click")
 pytest.importorskip("rich")
 
+from grocketmq import Credentials, TLSConfig
 from grocketmq.cli.doctor import examine
 from grocketmq.embedded import EmbeddedCluster
+from tests.certificates import Authority
 from tests.programs import Finished, run_program
 from tests.stacks.servers import free_port
 
@@ -56,6 +60,32 @@ def test_a_broker_that_clients_cannot_reach(monkeypatch: pytest.MonkeyPatch) -> 
     [failed] = [one for one in found if one.level == "FAIL"]
     assert failed.what.startswith(f"broker {address}: ")
     assert "brokerIP1" in failed.advice
+
+
+def test_a_secured_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROCKETMQ_SECRET_KEY", "the-secret-key")
+    authority = Authority()
+    own = authority.issue("client.example").write(tmp_path, "client")
+    files = ["--ca-file", authority.write(tmp_path), "--cert-file", str(own.cert), "--key-file", str(own.key)]
+    account = Credentials("clerk", "the-secret-key")
+    with EmbeddedCluster(tls=authority.demand(authority.issue().server_context()), credentials=account) as cluster:
+        cluster.create_topic("secured")
+        done = doctor(cluster.namesrv, *files, "--access-key", "clerk")
+        plain = list(examine(cluster.namesrv))
+        strange = list(examine(cluster.namesrv, tls=True))
+        nobody = list(examine(cluster.namesrv, TLSConfig(ca_file=files[1], cert_file=str(own.cert), key_file=str(own.key))))
+    assert (done.status, done.stderr) == (0, "")
+    assert f"broker {cluster.broker_address('broker-a')} answers within" in done.stdout
+    assert plain[-1].level == strange[-1].level == "FAIL"
+    assert "authority" in strange[-1].advice
+    assert (nobody[-1].level, "code 16" in nobody[-1].what) == ("note", True)
+
+
+def test_a_secret_is_no_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GROCKETMQ_SECRET_KEY", raising=False)
+    done = doctor("127.0.0.1:9876", "--access-key", "clerk")
+    assert done.status == 2
+    assert "GROCKETMQ_SECRET_KEY" in done.stderr
 
 
 def test_no_name_server_given() -> None:
