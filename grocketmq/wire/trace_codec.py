@@ -188,7 +188,7 @@ def _word(value: _Value) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return value if isinstance(value, str) else str(int(value))  # Python 3.10: str(member) tells its name
 
 
 def _write_pub(context: TraceContext, bean: TraceBean) -> list[_Value]:

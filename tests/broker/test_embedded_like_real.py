@@ -223,7 +223,7 @@ def send_backs(script: Script) -> None:
     script.send("timed", b"timed", TIMER_DELAY_MS="1200", UNIQ_KEY="T")
     script.pull("timed", 2, hold=5.0)
     script.send("timed in the past", b"past", TIMER_DELIVER_MS="1000")
-    script.pull("timed in the past", 3)
+    script.pull("timed in the past", 3, hold=5.0)
     script.send("timed too far", b"never", TIMER_DELAY_SEC="360000")
     script.send("timed with a level", b"level", TIMER_DELAY_SEC="360000", DELAY="1")
     script.pull("timed with a level", 4, hold=5.0)
