@@ -317,6 +317,8 @@ class StandIn(HttpServer):
         self.pushing = Event()
         #: Cleared: nothing is read from producers.
         self.reading = Event()
+        #: Set: as a master that has no slave it drops the link at the first message, and acknowledges none from then on.
+        self.master_without_slave = False
         self.acking.set()
         self.pushing.set()
         self.reading.set()
@@ -455,6 +457,9 @@ class StandIn(HttpServer):
         while True:
             self.reading.wait()
             data, delay = parse_send(peer.message())
+            if self.master_without_slave and self.acking.is_set():
+                self.acking.clear()
+                raise Rude
             if self.acking.is_set():
                 peer.send_text(b"ok")
             self.put(topic, data, delay)

@@ -621,6 +621,19 @@ def test_full_channel(new_server: Make, new_producer: Make) -> None:
     assert producer.connected
 
 
+def test_a_master_without_a_slave(server: StandIn, new_producer: Make) -> None:
+    """The first message drops the link; later ones are sent over another link and never acknowledged.  Both are told."""
+    server.master_without_slave = True
+    producer = new_producer(server, ack_timeout=0.3)
+    with pytest.raises(errors.SendOutcomeUnknown, match="link was lost before the acknowledgement"):
+        producer.send("first")
+    wait_for(lambda: producer.connected)
+    with pytest.raises(errors.AckTimeout):
+        producer.send("second")
+    assert server.taken == ["second"]
+    producer.close(0.1)
+
+
 def test_in_flight_is_bounded(server: StandIn, new_producer: Make) -> None:
     producer = new_producer(server, max_in_flight=3, ack_timeout=0.3)
     server.acking.clear()
