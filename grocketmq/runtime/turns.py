@@ -21,8 +21,6 @@ SHARED_BUDGET = 0.001
 _STEPS = 32
 #: The same where each step sets off more than it does itself.
 _FEW_STEPS = 2
-#: Seconds to sleep; for 0 gevent would come back here up to 50 times before it looks at a socket.
-_A_TURN = 1e-6
 
 
 class SharedTurn:
@@ -85,11 +83,13 @@ def in_turns(things: Iterable[T], budget: float = BUDGET, steps: int = _STEPS) -
     :param budget: seconds until others get their turn.
     :param steps: how many are taken between two looks at the clock.
     """
+    # Seconds to sleep: for 0 gevent would come back here up to 50 times before it looks at a socket.
+    a_turn = gevent.get_hub().loop.approx_timer_resolution
     began = perf_counter()
     for number, thing in enumerate(things, 1):
         yield thing
         if not number % steps and perf_counter() - began > budget:
-            gevent.sleep(_A_TURN)
+            gevent.sleep(a_turn)
             began = perf_counter()
 
 

@@ -91,6 +91,7 @@ def test_concurrent_calls_answered_in_any_order(clients: Clients, server: StartS
             peer.answer(one)
             if chance.random() < 0.1:
                 gevent.sleep(0)
+        peer.ended.wait()
 
     client, peer = clients(), server(serve)
     callers = [spawn(client.invoke, peer.address, request(b"%d" % number), 10) for number in range(count)]

@@ -194,7 +194,7 @@ def test_what_was_encrypted_is_sent_once_and_whole(pair: tuple[TLSStream, TLSSoc
             data = data[stream.send(data) :]
         except BlockingIOError:
             refused += 1
-            gevent.sleep(0.0001)
+            gevent.sleep(0.001)
     with pytest.raises(BlockingIOError):  # the server's tickets; what is unread makes a close a reset
         stream.recv_into(memoryview(bytearray(10)))
     stream.close()
