@@ -34,7 +34,7 @@ from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import SendResult
 from grocketmq.model.route import MessageQueue
 
-__all__ = ["ConsumeMessageContext", "FilterMessageContext", "Hooks", "SendCall", "SendMessageContext", "SendMode"]
+__all__ = ["ConsumeMessageContext", "FilterMessageContext", "Hooks", "SendMessageContext", "SendMode"]
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,6 @@ class SendMessageContext:
     :param error: why it failed; None if it did not.
     :param seconds: how long the call took, all its tries together; of an async one until its answer.
     :param transactional: whether it is a half message, whose transaction decides whether it is delivered.
-    :param data: for hooks to keep what they need from before to after, each under a key of its own.
     """
 
     group: str
@@ -82,7 +81,15 @@ class SendMessageContext:
     error: BaseException | None = None
     seconds: float = 0.0
     transactional: bool = False
-    data: dict[Any, Any] = field(default_factory=dict)
+    _data: dict[Any, Any] | None = field(default=None, init=False, repr=False)
+    _began: float = field(default_factory=monotonic, init=False, repr=False)
+
+    @property
+    def data(self) -> dict[Any, Any]:
+        """For hooks to keep what they need from before to after, each under a key of its own."""
+        if self._data is None:
+            self._data = {}
+        return self._data
 
     @property
     def message(self) -> Message:
@@ -100,7 +107,6 @@ class ConsumeMessageContext:
     :param consumed: how many of them, from the first on, were consumed; 0 before.
     :param error: what the listener raised; None if it did not.
     :param seconds: how long the listener took.
-    :param data: as in :class:`SendMessageContext`.
     """
 
     group: str
@@ -109,7 +115,15 @@ class ConsumeMessageContext:
     consumed: int = 0
     error: BaseException | None = None
     seconds: float = 0.0
-    data: dict[Any, Any] = field(default_factory=dict)
+    _data: dict[Any, Any] | None = field(default=None, init=False, repr=False)
+    _began: float = field(default_factory=monotonic, init=False, repr=False)
+
+    @property
+    def data(self) -> dict[Any, Any]:
+        """As in :class:`SendMessageContext`."""
+        if self._data is None:
+            self._data = {}
+        return self._data
 
     @property
     def success(self) -> bool:
@@ -159,31 +173,55 @@ class Hooks:
         """Whether any looks at what is consumed."""
         return bool(self.before_consume or self.after_consume)
 
-    def begin_send(self, group: str, messages: Sequence[Message], mode: SendMode, *, transactional: bool = False) -> SendCall:
+    def begin_send(
+        self, group: str, messages: Sequence[Message], mode: SendMode, *, transactional: bool = False
+    ) -> SendMessageContext:
         """Tell that messages are about to be sent; blocks as long as the hooks do.
 
-        :returns: to be ended when they were, or failed.
+        :returns: for :meth:`end_send`, when they were sent or failed.
         """
         context = SendMessageContext(group, tuple(messages), mode, time_ns() // 1_000_000, transactional=transactional)
-        _tell(self.before_send, context)
-        return SendCall(context, self.after_send)
+        if self.before_send:
+            _tell(self.before_send, context)
+        return context
 
-    def around_consume(self, context: ConsumeMessageContext, consume: Callable[[], T]) -> T:
-        """Tell of a listener's call, before and after; blocks as long as it and the hooks do.
+    def end_send(
+        self, context: SendMessageContext, result: SendResult | None = None, error: BaseException | None = None
+    ) -> None:
+        """Tell how a send ended; blocks as long as the hooks do."""
+        context.result = result
+        context.error = error
+        context.seconds = monotonic() - context._began
+        _tell(self.after_send, context)
 
-        :param context: what it gets; ``consume`` notes how many were consumed.
-        :param consume: calls it.
+    def around_send(self, context: SendMessageContext, send: Callable[[], SendResult]) -> SendResult:
+        """Send, and tell how it ended.
+
+        :param context: what :meth:`begin_send` gave.
         """
-        _tell(self.before_consume, context)
-        began = monotonic()
         try:
-            return consume()
+            result = send()
         except BaseException as error:
-            context.error = error
+            self.end_send(context, error=error)
             raise
-        finally:
-            context.seconds = monotonic() - began
-            _tell(self.after_consume, context)
+        self.end_send(context, result)
+        return result
+
+    def begin_consume(self, group: str, queue: MessageQueue, messages: Sequence[MessageExt]) -> ConsumeMessageContext:
+        """Tell that a listener is about to be called; blocks as long as the hooks do.
+
+        :returns: for :meth:`end_consume`; ``consumed`` and ``error`` are to be noted there.
+        """
+        context = ConsumeMessageContext(group, queue, tuple(messages))
+        if self.before_consume:
+            _tell(self.before_consume, context)
+            context._began = monotonic()
+        return context
+
+    def end_consume(self, context: ConsumeMessageContext) -> None:
+        """Tell that the listener has ended; blocks as long as the hooks do."""
+        context.seconds = monotonic() - context._began
+        _tell(self.after_consume, context)
 
     def polled(self, group: str, queue: MessageQueue, messages: Sequence[MessageExt]) -> None:
         """Tell of messages that were handed out to be worked on elsewhere; blocks as long as the hooks do."""
@@ -202,37 +240,6 @@ class Hooks:
             else:
                 messages = [message for message in messages if id(message) in kept]
         return messages
-
-
-class SendCall:
-    """A send that hooks were told of.
-
-    :param context: what they see.
-    :param after: those that want to know its end.
-    """
-
-    __slots__ = ("_after", "_began", "_context")
-
-    def __init__(self, context: SendMessageContext, after: Sequence[Callable[[Any], object]]) -> None:
-        self._context = context
-        self._after = after
-        self._began = monotonic()
-
-    def end(self, result: SendResult | None = None, error: BaseException | None = None) -> None:
-        """Tell how it ended; blocks as long as the hooks do."""
-        context = self._context
-        context.result, context.error, context.seconds = result, error, monotonic() - self._began
-        _tell(self._after, context)
-
-    def run(self, send: Callable[[], SendResult]) -> SendResult:
-        """Send, and tell how it ended."""
-        try:
-            result = send()
-        except BaseException as error:
-            self.end(error=error)
-            raise
-        self.end(result)
-        return result
 
 
 def _methods(hooks: Sequence[object], name: str) -> tuple[Callable[[Any], Any], ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from grocketmq.consumer.listener import consumed_of, orderly_outcome_of
-from grocketmq.hooks import ConsumeMessageContext, Hooks
+from grocketmq.hooks import Hooks
 from grocketmq.model.message import MessageExt
 from grocketmq.model.results import ConsumeOrderlyStatus
 
@@ -29,16 +29,18 @@ def hooked_listener(listener: AdaptedListener, group: str, hooks: Hooks, *, orde
         return listener
 
     def call(messages: list[MessageExt], context: Any) -> object:
-        told = ConsumeMessageContext(group, context.message_queue, tuple(messages))
-
-        def consume() -> object:
+        told = hooks.begin_consume(group, context.message_queue, messages)
+        try:
             answer = listener(messages, context)
             if orderly:
                 told.consumed = len(told.messages) if orderly_outcome_of(answer) in _DONE else 0
             else:
                 told.consumed = consumed_of(answer, context, len(told.messages))
-            return answer
-
-        return hooks.around_consume(told, consume)
+        except BaseException as error:
+            told.error = error
+            raise
+        finally:
+            hooks.end_consume(told)
+        return answer
 
     return call

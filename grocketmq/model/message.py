@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from struct import Struct
+from struct import Struct, calcsize
 from typing import NamedTuple
 
 from grocketmq.errors import MessageError
@@ -246,6 +246,8 @@ class Origin(NamedTuple):
 
 #: The same as brokers store it, with IPv4 addresses.
 _ORIGIN = Struct(">q4siq4si")
+_STORE_TIMESTAMP = Struct(">q")
+_STORE_TIMESTAMP_AT = calcsize(">q4si")
 
 
 class MessageExt(Message):
@@ -361,7 +363,9 @@ class MessageExt(Message):
     @property
     def store_timestamp(self) -> int:
         """When it was stored, ms since the epoch."""
-        return self.origin.store_timestamp
+        if isinstance(self._origin, bytes):  # metrics ask for this alone
+            return int(_STORE_TIMESTAMP.unpack_from(self._origin, _STORE_TIMESTAMP_AT)[0])
+        return self._origin.store_timestamp
 
     @property
     def message_queue(self) -> MessageQueue:

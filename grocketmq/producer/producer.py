@@ -33,7 +33,7 @@ from grocketmq.errors import (
     SendAttempt,
     send_failure,
 )
-from grocketmq.hooks import Hooks, SendCall, SendMode
+from grocketmq.hooks import Hooks, SendMessageContext, SendMode
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicPublishInfo
@@ -58,6 +58,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_TRY = 1.0
 #: Reading a member of an enumeration costs five times a global.
 _SEND_OK = SendStatus.SEND_OK
+_SYNC = SendMode.SYNC
 
 
 class Producer(BrokerCalls):
@@ -155,20 +156,27 @@ class Producer(BrokerCalls):
         :raises RemotingError: no name server told the topic's route.
         """
         sends = self._enter()
+        hooks = self._send_hooks
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
-            if self._send_hooks is not None:
-                return self._hooked(
-                    [msg], lambda: self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
-                )
-            return self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
+            if hooks is None:
+                return self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
+            told = hooks.begin_send(self.group, (msg,), _SYNC)
+            try:
+                result = self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
+            except BaseException as error:
+                hooks.end_send(told, error=error)
+                raise
+            hooks.end_send(told, result)
+            return result
         finally:
             self._leave(sends)
 
     def _hooked(self, msgs: list[Message], deliver: Callable[[], SendResult], *, transactional: bool = False) -> SendResult:
-        if self._send_hooks is None or not msgs:
+        hooks = self._send_hooks
+        if hooks is None or not msgs:
             return deliver()
-        return self._send_hooks.begin_send(self.group, msgs, SendMode.SYNC, transactional=transactional).run(deliver)
+        return hooks.around_send(hooks.begin_send(self.group, msgs, _SYNC, transactional=transactional), deliver)
 
     def send_orderly(self, msg: Message, sharding_key: str) -> SendResult:
         """Send to the queue of a key, so that messages of one key keep their order while the topic's queues stay as they are.
@@ -272,20 +280,21 @@ class Producer(BrokerCalls):
         :raises ConfigError: a callback that cannot be called.
         :raises TooManyRequestsError: the bound left no room in time; nothing was sent.
         """
-        call: SendCall | None = None
+        told: SendMessageContext | None = None
         for callback in (on_success, on_error):
             if callback is not None and not callable(callback):
                 raise ConfigError(f"{callback!r:.80} cannot be called back")
         sends = self._enter()
+        hooks = self._send_hooks
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
-            if self._send_hooks is not None:
-                call = self._send_hooks.begin_send(self.group, [msg], SendMode.ASYNC)
+            if hooks is not None:
+                told = hooks.begin_send(self.group, (msg,), SendMode.ASYNC)
             outgoing = self._maker.message(msg)
             self._window.enter(len(outgoing.body), deadline)
         except BaseException as error:
-            if call is not None:
-                call.end(error=error)
+            if hooks is not None and told is not None:
+                hooks.end_send(told, error=error)
             raise
         finally:
             self._leave(sends)
@@ -294,7 +303,7 @@ class Producer(BrokerCalls):
 
         def run() -> None:
             try:
-                found = deliver() if call is None else call.run(deliver)
+                found = deliver() if hooks is None or told is None else hooks.around_send(told, deliver)
             except Exception as error:
                 result.set_exception(error)
                 self._window.leave(len(outgoing.body))  # first, since the callback may send
@@ -336,12 +345,13 @@ class Producer(BrokerCalls):
         :raises RouteNotFoundError: the topic does not exist and may not be created.
         :raises RemotingError: there is no connection to the broker.
         """
-        call: SendCall | None = None
+        told: SendMessageContext | None = None
         sends = self._enter()
+        hooks = self._send_hooks
         try:
             deadline = Deadline(self.settings.send_timeout)
-            if self._send_hooks is not None:
-                call = self._send_hooks.begin_send(self.group, [msg], SendMode.ONEWAY)
+            if hooks is not None:
+                told = hooks.begin_send(self.group, (msg,), SendMode.ONEWAY)
             outgoing = self._maker.message(msg)
             info = self._publish_info(outgoing.message.topic, deadline)
             chosen = None
@@ -361,11 +371,11 @@ class Producer(BrokerCalls):
                 self._oneway.watch(chosen.broker_name, lambda: self._confirm(sends, answer, outgoing, chosen), give_up)
             else:
                 instance.api.send_oneway(address, command, deadline)
-            if call is not None:
-                call.end()
+            if hooks is not None and told is not None:
+                hooks.end_send(told)
         except BaseException as error:
-            if call is not None:
-                call.end(error=error)
+            if hooks is not None and told is not None:
+                hooks.end_send(told, error=error)
             raise
         finally:
             self._leave(sends)
