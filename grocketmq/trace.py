@@ -31,7 +31,7 @@ from grocketmq.model.results import LocalTransactionState, SendStatus
 from grocketmq.model.route import MessageQueue
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.runtime.tasks import TaskGroup
-from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
+from grocketmq.wire.send_command import SendTemplate, send_fields
 from grocketmq.wire.trace_codec import TraceBean, TraceContext, TraceMessageType, TraceType, encode_trace, trace_keys
 
 __all__ = ["Trace", "TracedClient"]
@@ -279,7 +279,7 @@ class Trace:
                 fields = send_fields(group, self._topic, queue.broker_name, default_topic=DEFAULT_TOPIC, queue_nums=_QUEUES)
                 template = SendTemplate(RequestCode.SEND_MESSAGE_V2, fields)
                 now_ms = time_ns() // 1_000_000
-                command = SendCommand(template, queue.queue_id, 0, now_ms, 0, encode_properties(properties), 0, body)
+                command = template.command(queue.queue_id, 0, now_ms, 0, encode_properties(properties), 0, body)
                 instance.api.send(address, command, queue, msg_id, Deadline(deadline.remaining() / (left + 1)))
                 return
             except GRocketMQError as error:

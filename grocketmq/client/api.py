@@ -27,7 +27,8 @@ from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.headers.base import CommandHeader
 from grocketmq.wire.message_codec import decode_messages
 from grocketmq.wire.pull_command import PullFields, read_pull_answer
-from grocketmq.wire.send_command import SendCommand, read_send_answer
+from grocketmq.wire.request_template import PreparedCommand
+from grocketmq.wire.send_command import read_send_answer
 
 __all__ = ["ClientAPI", "PullAnswer"]
 
@@ -141,7 +142,7 @@ class ClientAPI:
 
     # -- sending -------------------------------------------------------------------------------------------------------------
 
-    def send(self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, deadline: Deadline) -> SendResult:
+    def send(self, address: str, command: PreparedCommand, queue: MessageQueue, msg_id: str, deadline: Deadline) -> SendResult:
         """Send a message or a batch; blocks at most until the deadline.
 
         :param command: the encoded message.
@@ -151,14 +152,14 @@ class ClientAPI:
         return read_send_answer(self._remoting.call(address, command, deadline), address, queue, msg_id)
 
     def send_later(
-        self, address: str, command: SendCommand, queue: MessageQueue, msg_id: str, timeout: float
+        self, address: str, command: PreparedCommand, queue: MessageQueue, msg_id: str, timeout: float
     ) -> tuple[Callable[[], SendResult], Callable[[], None]]:
         """As :meth:`send`, in two halves: the request is queued now.  Of the two functions returned one must be called: the
         first waits for the answer, the second gives it up."""
         answer, give_up = self._remoting.invoke_later(address, command, timeout)
         return lambda: read_send_answer(answer(), address, queue, msg_id), give_up
 
-    def send_oneway(self, address: str, command: SendCommand, deadline: Deadline) -> None:
+    def send_oneway(self, address: str, command: PreparedCommand, deadline: Deadline) -> None:
         """Send a message that gets no answer; returns when it is queued for sending."""
         self._remoting.post(address, command, deadline)
 

@@ -19,7 +19,7 @@ from grocketmq.model.namespace import DEFAULT_TOPIC, retry_topic
 from grocketmq.model.properties import Property, encode_properties
 from grocketmq.runtime.deadline import Deadline
 from grocketmq.wire.flags import CompressionType, MessageSysFlag
-from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
+from grocketmq.wire.send_command import SendTemplate, send_fields
 
 __all__ = ["SendBack"]
 
@@ -100,8 +100,7 @@ class SendBack:
         fields = send_fields(
             self._group, topic, queue.broker_name, default_topic=DEFAULT_TOPIC, queue_nums=1, max_reconsume_times=most
         )
-        command = SendCommand(
-            SendTemplate(RequestCode.SEND_MESSAGE_V2, fields),
+        command = SendTemplate(RequestCode.SEND_MESSAGE_V2, fields).command(
             queue.queue_id,
             sys_flag,
             time_ns() // 1_000_000,

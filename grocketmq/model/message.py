@@ -74,7 +74,7 @@ class Message:
         if not isinstance(topic, str):
             raise MessageError(f"topic must be a str, not {type(topic).__name__}")
         self.topic = topic
-        self.body = _body_bytes(body)
+        self.body = body if isinstance(body, bytes) else _body_bytes(body)
         if flag:
             check_flag(flag)
         self.flag = flag
@@ -203,8 +203,6 @@ def _join_keys(keys: Iterable[object]) -> str:
 
 
 def _body_bytes(body: object) -> bytes:
-    if isinstance(body, bytes):
-        return body
     if isinstance(body, str):
         try:
             return body.encode("utf-8")

@@ -164,7 +164,7 @@ def check_property_text(what: str, text: object, *, layout: bool = False) -> Non
 
 def checked_properties(topic: str, properties: Mapping[str, str | None]) -> str:
     """Write properties as the text that travels, refusing those that were written past the checks of ``Message`` and would
-    not survive the way; never blocks.
+    not survive the way, and more of them than brokers take; never blocks.
 
     :param topic: the message's topic, for the message of the error.
     :param properties: the message's.
@@ -179,4 +179,11 @@ def checked_properties(topic: str, properties: Mapping[str, str | None]) -> str:
                 raise MessageError(
                     f"message of topic {topic}: property {name!r} holds a separator of the protocol (0x01 or 0x02)"
                 )
+    if len(text) > MAX_PROPERTIES_BYTES or not text.isascii():
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError as error:
+            raise MessageError(f"a property of the message of topic {topic} is no Unicode text: {error}") from error
+        if size > MAX_PROPERTIES_BYTES:
+            raise MessageError(f"the message of topic {topic} has {size} bytes of properties, over {MAX_PROPERTIES_BYTES}")
     return text

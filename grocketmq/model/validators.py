@@ -63,7 +63,7 @@ def check_topic(topic: str) -> None:
     :param topic: its full name.
     :raises ConfigError: when it is blank, longer than 127 characters, or holds others than letters, digits and ``% | _ -``.
     """
-    fault = _topic_fault(topic)
+    fault = _name_fault("topic", topic, MAX_TOPIC_LENGTH)
     if fault:
         raise ConfigError(fault)
 
@@ -111,12 +111,10 @@ def check_message(message: Message, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
     """
     if not isinstance(message, Message):
         raise MessageError(f"a Message is needed, not {type(message).__name__}")
-    topic = message.topic
-    fault = _topic_fault(topic)
+    topic: object = message.topic
+    fault = _target_fault(topic) if isinstance(topic, str) else _name_fault("topic", topic, 0)
     if fault:
         raise MessageError(fault)
-    if topic in NO_SEND_TOPICS:
-        raise MessageError(f"topic {topic} is written by brokers only")
     body = message.body
     if not isinstance(body, bytes):
         raise MessageError(f"message of topic {topic}: the body is {type(body).__name__}, not bytes")
@@ -151,9 +149,12 @@ def check_batch(messages: Sequence[Message]) -> None:
             raise MessageError(f"a batch of topic {topic} mixes messages with and without wait_store_ok")
 
 
-def _topic_fault(topic: object) -> str:
-    # What _name_fault does, without the call: this is asked for every message.
-    return _text_fault("topic", topic, MAX_TOPIC_LENGTH) if isinstance(topic, str) else _name_fault("topic", topic, 0)
+@lru_cache(_CACHE_SIZE)
+def _target_fault(topic: str) -> str:
+    """What is wrong with sending to a topic, ``""`` if nothing is; asked for every message."""
+    if topic in NO_SEND_TOPICS:
+        return f"topic {topic} is written by brokers only"
+    return _text_fault("topic", topic, MAX_TOPIC_LENGTH)
 
 
 def _name_fault(what: str, name: object, limit: int) -> str:

@@ -12,12 +12,13 @@ from grocketmq.errors import LocalProtocolError, MessageError
 from grocketmq.model.message import DELAY_PROPERTIES, TIMER_PROPERTIES, Message
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.namespace import DEFAULT_TOPIC
-from grocketmq.model.properties import MAX_PROPERTIES_BYTES, Property, checked_properties, encode_properties
+from grocketmq.model.properties import Property, checked_properties, encode_properties
 from grocketmq.model.validators import check_batch, check_message
 from grocketmq.producer.config import ProducerConfig
 from grocketmq.wire.flags import MessageSysFlag
 from grocketmq.wire.message_codec import encode_batch
-from grocketmq.wire.send_command import SendCommand, SendTemplate, send_fields
+from grocketmq.wire.request_template import PreparedCommand
+from grocketmq.wire.send_command import SendTemplate, send_fields
 
 __all__ = ["NOT_IN_BATCHES", "REPLY", "Outgoing", "OutgoingMaker"]
 
@@ -86,7 +87,7 @@ class OutgoingMaker:
             body, sys_flag = self._pack(body)
         properties = message.properties
         msg_id = self._give_id(properties)
-        outgoing = Outgoing(message, msg_id, body, sys_flag, _property_text(message.topic, properties), _SEND)
+        outgoing = Outgoing(message, msg_id, body, sys_flag, checked_properties(message.topic, properties), _SEND)
         if not _UNCOMMON.isdisjoint(properties):
             outgoing.timed = not TIMER_PROPERTIES.isdisjoint(properties)
             if properties.get(Property.MESSAGE_TYPE) == REPLY:
@@ -102,7 +103,7 @@ class OutgoingMaker:
         outgoing = self.message(message)
         sent = {name: value for name, value in message.properties.items() if name not in without}
         sent.update(properties)
-        outgoing.properties = _property_text(message.topic, sent)
+        outgoing.properties = checked_properties(message.topic, sent)
         outgoing.timed = not TIMER_PROPERTIES.isdisjoint(sent)
         return outgoing
 
@@ -129,21 +130,13 @@ class OutgoingMaker:
         whole = Message(messages[0].topic, body, wait_store_ok=messages[0].wait_store_ok)
         return Outgoing(whole, ids, body, 0, encode_properties(whole.properties), RequestCode.SEND_BATCH_MESSAGE)
 
-    def command(self, outgoing: Outgoing, broker_name: str, queue_id: int) -> SendCommand:
+    def command(self, outgoing: Outgoing, broker_name: str, queue_id: int) -> PreparedCommand:
         """The request of one try; never blocks."""
         message = outgoing.message
         key = (outgoing.code, message.topic, broker_name)
         template = self._templates.get(key) or self._new_template(key)
-        return SendCommand(
-            template,
-            queue_id,
-            outgoing.sys_flag,
-            time_ns() // 1_000_000,
-            message.flag,
-            outgoing.properties,
-            0,
-            outgoing.body,
-        )
+        now_ms = time_ns() // 1_000_000
+        return template.command(queue_id, outgoing.sys_flag, now_ms, message.flag, outgoing.properties, 0, outgoing.body)
 
     def _give_id(self, properties: dict[str, str]) -> str:
         msg_id = properties.get(Property.UNIQ_KEY)
@@ -172,16 +165,3 @@ class OutgoingMaker:
         )
         template = self._templates[key] = SendTemplate(code, fields)
         return template
-
-
-def _property_text(topic: str, properties: dict[str, str]) -> str:
-    text = checked_properties(topic, properties)
-    if len(text) <= MAX_PROPERTIES_BYTES and text.isascii():
-        return text
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise MessageError(f"a property of the message of topic {topic} is no Unicode text: {error}") from error
-    if size > MAX_PROPERTIES_BYTES:
-        raise MessageError(f"the message of topic {topic} has {size} bytes of properties, over {MAX_PROPERTIES_BYTES}")
-    return text

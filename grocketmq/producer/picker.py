@@ -35,7 +35,9 @@ class QueuePicker:
             sound = self._pick_sound(info, avoid, self.faults)
             if sound is not None:
                 return sound
-        queues, turn = info.queues, self._turn(info)
+        queues, turn = info.queues, self._turns.get(info.topic)
+        if turn is None:
+            turn = self._first_turn(info)
         queue = queues[turn % len(queues)]
         if queue.broker_name == avoid:
             for step in range(1, len(queues)):
@@ -48,7 +50,9 @@ class QueuePicker:
 
     def _pick_sound(self, info: TopicPublishInfo, avoid: str | None, faults: FaultTable) -> MessageQueue | None:
         """Of a broker without a penalty; else of one that answered last; None when there is neither."""
-        queues, turn = info.queues, self._turn(info)
+        queues, turn = info.queues, self._turns.get(info.topic)
+        if turn is None:
+            turn = self._first_turn(info)
         for sound in (faults.is_available, faults.is_reachable):
             for step in range(turn, turn + len(queues)):
                 queue = queues[step % len(queues)]
@@ -57,11 +61,9 @@ class QueuePicker:
                     return queue
         return None
 
-    def _turn(self, info: TopicPublishInfo) -> int:
-        """Whose turn it is, as an index that grows round after round."""
-        turn = self._turns.get(info.topic)
-        if turn is None:
-            if len(self._turns) >= MAX_TURNS:
-                self._turns.clear()
-            turn = self._turns[info.topic] = random.randrange(len(info.queues))
+    def _first_turn(self, info: TopicPublishInfo) -> int:
+        """Whose turn it is first, as an index that grows round after round."""
+        if len(self._turns) >= MAX_TURNS:
+            self._turns.clear()
+        turn = self._turns[info.topic] = random.randrange(len(info.queues))
         return turn

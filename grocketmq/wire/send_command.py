@@ -14,7 +14,7 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.request_template import PreparedCommand, RequestTemplate
 
-__all__ = ["SendCommand", "SendTemplate", "read_send_answer", "send_fields"]
+__all__ = ["SendTemplate", "read_send_answer", "send_fields"]
 
 _DEFAULT_REGION = "DefaultRegion"
 
@@ -37,6 +37,28 @@ class SendTemplate(RequestTemplate):
 
     def __init__(self, code: RequestCode, fields: Mapping[str, str | None]) -> None:
         super().__init__(code, fields, ("e", "f", "g", "h", "j"), "i")
+
+    def command(
+        self,
+        queue_id: int,
+        sys_flag: int,
+        born_timestamp: int,
+        message_flag: int,
+        properties: str,
+        reconsume_times: int,
+        body: bytes,
+    ) -> PreparedCommand:
+        """One send; never blocks.
+
+        :param queue_id: the broker's queue, -1 for any.
+        :param sys_flag: bits of ``MessageSysFlag``.
+        :param born_timestamp: ms since the epoch.
+        :param message_flag: the sender's own number.
+        :param properties: the property text.
+        :param reconsume_times: how often a message that goes to a retry topic was consumed before.
+        :param body: the (compressed) payload.
+        """
+        return PreparedCommand(self, (queue_id, sys_flag, born_timestamp, message_flag, reconsume_times), properties, body)
 
 
 def send_fields(
@@ -71,36 +93,6 @@ def send_fields(
         "m": "true" if batch else "false",
         "n": broker_name,
     }
-
-
-class SendCommand(PreparedCommand):
-    """One send.
-
-    :param template: the constant part.
-    :param queue_id: the broker's queue, -1 for any.
-    :param sys_flag: bits of ``MessageSysFlag``.
-    :param born_timestamp: ms since the epoch.
-    :param message_flag: the sender's own number.
-    :param properties: the property text.
-    :param reconsume_times: how often a message that goes to a retry topic was consumed before.
-    :param body: the (compressed) payload.
-    """
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        template: SendTemplate,
-        queue_id: int,
-        sys_flag: int,
-        born_timestamp: int,
-        message_flag: int,
-        properties: str,
-        reconsume_times: int,
-        body: bytes,
-    ) -> None:
-        numbers = (queue_id, sys_flag, born_timestamp, message_flag, reconsume_times)
-        super().__init__(template, numbers, properties, body)
 
 
 def read_send_answer(answer: RemotingCommand, address: str, queue: MessageQueue, msg_id: str) -> SendResult:

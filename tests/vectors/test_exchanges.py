@@ -48,7 +48,7 @@ from grocketmq.wire.json_codec import loads_tolerant
 from grocketmq.wire.message_codec import decode_batch, decode_message, decode_messages
 from grocketmq.wire.pop_info import decode_msg_offset_info, decode_pop_ck, decode_start_offset_info
 from grocketmq.wire.pull_command import PullTemplate
-from grocketmq.wire.send_command import SendCommand, SendTemplate
+from grocketmq.wire.send_command import SendTemplate
 from tests.vectors.loader import body_of, vector
 from tests.vectors.test_json_bodies import plain
 from tests.vectors.test_messages import check, need_codecs
@@ -379,8 +379,8 @@ def test_send(case: Case) -> None:
     header = cls.parse(request["ext"])
     v2 = header if cls is headers.SendMessageRequestHeaderV2 else header.to_v2()
     fields = v2.to_ext()
-    sent = SendCommand(
-        SendTemplate(RequestCode.SEND_MESSAGE_V2, {name: text for name, text in fields.items() if name not in "efghij"}),
+    template = SendTemplate(RequestCode.SEND_MESSAGE_V2, {name: text for name, text in fields.items() if name not in "efghij"})
+    sent = template.command(
         v2.queue_id,
         v2.sys_flag,
         v2.born_timestamp,

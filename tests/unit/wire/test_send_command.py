@@ -16,7 +16,8 @@ from grocketmq.model.route import MessageQueue
 from grocketmq.wire.command import RemotingCommand
 from grocketmq.wire.flags import RpcFlag
 from grocketmq.wire.framing import FrameDecoder, encode_command
-from grocketmq.wire.send_command import SendCommand, SendTemplate, read_send_answer
+from grocketmq.wire.request_template import PreparedCommand
+from grocketmq.wire.send_command import SendTemplate, read_send_answer
 
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -30,8 +31,8 @@ FIELDS = st.dictionaries(st.sampled_from(["a", "b", "c", "d", "k", "l", "m", "n"
 VARYING = st.tuples(INT32, INT32, INT64, INT32, TEXT, INT32)
 
 
-def made(code: RequestCode, fields: dict[str, str | None], varying: tuple[Any, ...], body: bytes = b"body") -> SendCommand:
-    return SendCommand(SendTemplate(code, fields), *varying, body)
+def made(code: RequestCode, fields: dict[str, str | None], varying: tuple[Any, ...], body: bytes = b"body") -> PreparedCommand:
+    return SendTemplate(code, fields).command(*varying, body)
 
 
 def general(code: RequestCode, fields: dict[str, str | None], varying: tuple[Any, ...]) -> RemotingCommand:
@@ -74,7 +75,7 @@ TEMPLATE_FIELDS: dict[str, str | None] = {"a": "group", "b": "topic", "n": "brok
 
 def test_one_template_serves_many() -> None:
     template = SendTemplate(RequestCode.SEND_MESSAGE_V2, TEMPLATE_FIELDS)
-    commands = [SendCommand(template, number, 0, 0, 0, f"p{number}", 0, b"%d" % number) for number in range(3)]
+    commands = [template.command(number, 0, 0, 0, f"p{number}", 0, b"%d" % number) for number in range(3)]
     for number, command in enumerate(commands):
         command.opaque = number
     for number, command in enumerate(commands):
