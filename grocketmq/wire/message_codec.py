@@ -377,15 +377,15 @@ def encode_batch(messages: Iterable[Message]) -> bytes:
     """Write messages as one batch body; never blocks.
 
     :param messages: those that :func:`~grocketmq.model.validators.check_batch` lets pass.
-    :raises MessageError: for a property that holds a separator.
-    :raises LocalProtocolError: for properties beyond 32767 bytes or a flag beyond 32 bits.
+    :raises MessageError: for a property that holds a separator or is no text, and for properties beyond 32767 bytes.
+    :raises LocalProtocolError: for a flag beyond 32 bits.
     """
     pieces: list[bytes] = []
     for message in messages:
         try:
             properties = checked_properties(message.topic, message.properties)
             pieces.append(encode_batch_part(message.flag, message.body, properties))
-        except (struct.error, UnicodeEncodeError) as error:
+        except struct.error as error:
             raise LocalProtocolError(f"message of topic {message.topic[:128]!r} cannot be batched: {error}") from error
     return b"".join(pieces)
 

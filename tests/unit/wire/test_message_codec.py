@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grocketmq.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from grocketmq.errors import ConfigError, LocalProtocolError, MessageError, RemoteProtocolError
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.properties import decode_properties, encode_properties
 from grocketmq.wire.compression import MAX_PLAIN_BYTES, compress, decompress, require
@@ -213,8 +213,12 @@ def test_what_cannot_be_written(arguments: dict) -> None:
 
 
 def test_a_batch_that_cannot_be_written() -> None:
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(MessageError, match="32784 bytes of properties, over 32767"):
         encode_batch([Message("topic", b"x", properties={"name": "v" * 32768})])
+    message = Message("topic", b"x")
+    message.flag = 1 << 31
+    with pytest.raises(LocalProtocolError, match="cannot be batched"):
+        encode_batch([message])
 
 
 @given(data=st.binary())
