@@ -9,7 +9,18 @@ from typing import Any
 import gevent
 import pytest
 
-from grocketmq import ConsumeFromWhere, Message, Producer, PushConsumer, SendError
+from grocketmq import (
+    ConsumeFromWhere,
+    ConsumeMessageContext,
+    Message,
+    MessageExt,
+    MessageQueue,
+    Producer,
+    PushConsumer,
+    SendError,
+    SendMessageContext,
+    SendMode,
+)
 from grocketmq.codes import RequestCode
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.embedded.control import close
@@ -60,6 +71,37 @@ def test_counts(cluster: EmbeddedCluster, registry: Any) -> None:
     assert value("rocketmq_sent_messages_total", labels) == 4.0
     assert value("rocketmq_sent_bytes_total", labels) == 11.0
     assert value("rocketmq_send_seconds_count", labels) == 4.0
+
+
+def test_what_is_counted_here_reads_as_what_the_library_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """The plain numbers of one process, and the library's own metrics, which several processes take."""
+    queue = MessageQueue("web", "b", 0)
+    seconds = (0.0, 0.001, 0.0011, 0.3, 60.0, 61.0)
+    texts = []
+    for several in (False, True):
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path) if several else "")
+        registry = prometheus_client.CollectorRegistry()
+        hook = PrometheusHook(registry, clients=False)
+        for one in seconds:
+            message = Message("web", "x" * 7)
+            error = ValueError() if one > 60.0 else None
+            hook.after_send(SendMessageContext("g", [message, message], SendMode.SYNC, 0, error=error, seconds=one))
+            stored = MessageExt("web", b"x", store_timestamp=2**60)  # a clock that is ahead
+            hook.after_consume(ConsumeMessageContext("g", queue, [stored] * 3, consumed=2, seconds=one))
+        lines = prometheus_client.generate_latest(registry).decode().splitlines()
+        texts.append(sorted(line for line in lines if "_created" not in line))
+    assert texts[0] == texts[1]
+    assert 'rocketmq_send_seconds_bucket{group="g",le="0.001",topic="web"} 2.0' in texts[0]
+    assert 'rocketmq_sent_bytes_total{group="g",topic="web"} 70.0' in texts[0]
+
+
+def test_a_part_of_the_metrics_can_be_asked_for(registry: Any) -> None:
+    hook = PrometheusHook(registry, clients=False)
+    hook.after_send(SendMessageContext("g", [Message("web", "x")], SendMode.SYNC, 0))
+    [only] = registry.restricted_registry(["rocketmq_sends_total"]).collect()
+    assert [(sample.name, sample.value) for sample in only.samples] == [("rocketmq_sends_total", 1.0)]
+    with pytest.raises(ValueError, match="Duplicated"):
+        PrometheusHook(registry, clients=False)
 
 
 MULTI = """
