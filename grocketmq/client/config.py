@@ -20,7 +20,7 @@ from grocketmq.remoting.tls import TLSConfig, TLSOption
 from grocketmq.wire.acl import Credentials
 from grocketmq.wire.framing import MAX_FRAME_BYTES
 
-__all__ = ["ClientConfig", "Credentials", "check_ranges", "split_options"]
+__all__ = ["ClientConfig", "Credentials", "check_number", "check_ranges", "split_options"]
 
 T = TypeVar("T")
 
@@ -217,5 +217,16 @@ def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) ->
     """
     for name, (least, most) in ranges.items():
         value = getattr(settings, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most):
-            raise ConfigError(f"{name} is {value!r}; it must be a number within {least}..{most}")
+        if value is not None:
+            check_number(name, value, least, most)
+
+
+def check_number(name: str, value: object, least: float, most: float) -> None:
+    """Refuse what is no number of a range; never blocks.
+
+    :param name: the field or the parameter.
+    :param value: its value.
+    :raises ConfigError: naming both, and the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ConfigError(f"{name} is {value!r:.80}; it must be a number within {least}..{most}")

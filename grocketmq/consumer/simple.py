@@ -14,7 +14,7 @@ from typing import Any
 
 import gevent
 
-from grocketmq.client.config import split_options
+from grocketmq.client.config import check_number, split_options
 from grocketmq.client.pop_api import PopAPI, PopStatus
 from grocketmq.consumer.config import SimpleConsumerConfig
 from grocketmq.consumer.introspection import client_properties, no_listener
@@ -120,10 +120,8 @@ class SimpleConsumer(TracedClient):
         :raises GRocketMQError: the last broker's error, when none can be asked.
         """
         self._check_running()
-        if max_messages < 1:
-            raise ConfigError(f"max_messages is {max_messages}; it must be 1 or more")
-        if not _LEAST_INVISIBLE <= invisible <= _MOST_INVISIBLE:
-            raise ConfigError(f"invisible is {invisible} s; it must be within {_LEAST_INVISIBLE:g}..{_MOST_INVISIBLE:g}")
+        check_number("max_messages", max_messages, 1, 1 << 31)
+        check_number("invisible", invisible, _LEAST_INVISIBLE, _MOST_INVISIBLE)
         deadline = Deadline(wait)
         targets = self._targets()
         found: list[MessageExt] = []
@@ -169,15 +167,14 @@ class SimpleConsumer(TracedClient):
         The message gets a new ``POP_CK``; a copy of it with the old one cannot be acknowledged any more.
 
         :param message: as it was received.
-        :param seconds: how long, above 0, 43200 at most; a short time has it delivered again soon.
+        :param seconds: how long, 0.001 to 43200; a short time has it delivered again soon.
         :raises ConfigError: for a time out of its range.
         :raises MessageError: see :meth:`ack`.
         :raises RemotingError: no answer.
         :raises BrokerError: an answer with an error code.
         """
         self._check_running()
-        if not 0 < seconds <= _MOST_INVISIBLE:
-            raise ConfigError(f"an invisible time of {seconds} s is not within 0..{_MOST_INVISIBLE:g}")
+        check_number("seconds", seconds, 0.001, _MOST_INVISIBLE)
         self._check_handle(message)
         self._acks.change_invisible(message.topic, message, seconds)
 

@@ -76,7 +76,7 @@ class ProducerConfig:
     max_message_size: int = MAX_MESSAGE_BYTES
     #: How many queues a topic gets that a broker creates with its first message.
     default_topic_queues: int = 4
-    #: Seconds for a send, all its tries together.
+    #: Seconds for a send, all its tries together; 1000 at most, as more are milliseconds by mistake.
     send_timeout: float = 3.0
     #: Seconds for one try; None shares what is left of ``send_timeout`` among the tries that are left.
     try_timeout: float | None = None
@@ -105,12 +105,14 @@ class ProducerConfig:
         return CompressionType[self.compression.upper()]
 
 
+#: Seconds.
+_LONGEST_SEND = 1000.0
 _RANGES: dict[str, tuple[float, float]] = {
     "retries": (0, 1000),
     "compress_above": (1, 1 << 31),
     "compress_level": (1, 9),
     "max_message_size": (1, 1 << 31),
     "default_topic_queues": (1, 65535),
-    "send_timeout": (0.001, 24 * 3600.0),
-    "try_timeout": (0.001, 24 * 3600.0),
+    "send_timeout": (0.001, _LONGEST_SEND),
+    "try_timeout": (0.001, _LONGEST_SEND),
 }

@@ -49,6 +49,8 @@ def create_reply(request_msg: Message, body: bytes | str) -> Message:
     :returns: the reply; what else it is given travels too.
     :raises MessageError: for a message that asks for no reply.
     """
+    if not isinstance(request_msg, Message):
+        raise MessageError(f"a reply is made from the request as it was consumed, not from {request_msg!r:.80}")
     properties = request_msg.properties
     cluster = properties.get(Property.CLUSTER)
     missing = [name for name in (Property.CLUSTER, *_TAKEN_OVER[:2]) if not properties.get(name)]

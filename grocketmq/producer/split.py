@@ -21,11 +21,13 @@ def split_batch(msgs: Iterable[Message], max_size: int = MAX_MESSAGE_BYTES) -> I
     :param msgs: the messages, of one topic.
     :param max_size: the most bytes a batch may take on the wire; not above the producer's ``max_message_size``.
     :returns: the batches, none empty.
-    :raises MessageError: for a message that is larger alone.
+    :raises MessageError: for a message that is larger alone, and for what is no message.
     """
     batch: list[Message] = []
     size = 0
     for msg in msgs:
+        if not isinstance(msg, Message):
+            raise MessageError(f"split_batch takes messages, not {msg!r:.80}")
         one = _OVERHEAD_BYTES + len(msg.body) + len(encode_properties(msg.properties).encode("utf-8", "surrogatepass"))
         if one > max_size:
             raise MessageError(f"message of topic {msg.topic} takes {one} bytes in a batch, more than the {max_size} of one")

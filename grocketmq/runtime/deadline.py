@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from time import monotonic
 
-from grocketmq.errors import RequestTimeout
+from grocketmq.errors import ConfigError, RequestTimeout
 
 __all__ = ["SHORTEST_WAIT", "Backoff", "Deadline"]
 
@@ -17,12 +17,16 @@ class Deadline:
     """A point in time that several steps share.
 
     :param seconds: from now; a negative number is already over.
+    :raises ConfigError: for what is no number.
     """
 
     __slots__ = ("at",)
 
     def __init__(self, seconds: float) -> None:
-        self.at = monotonic() + seconds
+        try:
+            self.at = monotonic() + seconds
+        except TypeError:
+            raise ConfigError(f"a time to wait is {seconds!r:.80}; it must be a number of seconds") from None
 
     def remaining(self) -> float:
         """Seconds left to wait: 0 when it is over, else no less than :data:`SHORTEST_WAIT`."""

@@ -293,3 +293,10 @@ def test_where_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
             consumer.subscribe("T")
             consumer.receive(wait=0.0)
         assert bench.asked[-1][1].init_mode == mode
+
+
+@pytest.mark.parametrize("numbers", [{"max_messages": 0}, {"invisible": "30"}, {"invisible": 4.9}, {"wait": "1"}])
+def test_numbers_that_cannot_work(bench: Bench, numbers: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="must be a number"):
+        bench.consumer.receive(**numbers)
+    assert not bench.asked

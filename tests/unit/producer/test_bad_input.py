@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from grocketmq.errors import MessageError
+from grocketmq.errors import ConfigError, MessageError
 from grocketmq.model.message import Message
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.properties import RESERVED_NAMES, Property, decode_properties
 from grocketmq.producer import ProducerConfig
 from grocketmq.producer.outgoing import OutgoingMaker
+from grocketmq.producer.requests import create_reply
+from grocketmq.producer.split import split_batch
 
 INJECTED = "x\x02TAGS\x01stolen"
 LONE = "\ud800"
@@ -155,3 +157,18 @@ def test_what_was_changed_later_is_looked_at_when_it_is_sent(attributes: dict[st
 def test_lists_that_are_no_batch(messages: Callable[[], list[Any]], why: str) -> None:
     with pytest.raises(MessageError, match=why):
         maker(max_message_size=100).batch(messages())
+
+
+def test_what_no_reply_is_made_from() -> None:
+    with pytest.raises(MessageError, match="not from 'the request'"):
+        create_reply("the request", b"answer")  # type: ignore[arg-type]
+
+
+def test_what_is_not_split_into_batches() -> None:
+    with pytest.raises(MessageError, match="split_batch takes messages, not 'a'"):
+        list(split_batch("abc"))  # type: ignore[arg-type]
+
+
+def test_a_timeout_in_milliseconds_is_noticed() -> None:
+    with pytest.raises(ConfigError, match="send_timeout is 3000"):
+        ProducerConfig(send_timeout=3000)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grocketmq.errors import RequestTimeout
+from grocketmq.errors import ConfigError, RequestTimeout
 from grocketmq.runtime import deadline as module
 from grocketmq.runtime.deadline import SHORTEST_WAIT, Backoff, Deadline
 
@@ -60,3 +60,9 @@ def test_backoff_stays_within_its_bounds(first: float, cap: float, jitter: float
 
 def test_backoff_is_drawn_by_chance() -> None:
     assert len({Backoff(1.0, 1.0, 0.3).next() for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize("seconds", ["5", None, b"1"])
+def test_what_is_no_number_of_seconds(seconds: object) -> None:
+    with pytest.raises(ConfigError, match="must be a number of seconds"):
+        Deadline(seconds)  # type: ignore[arg-type]
