@@ -418,7 +418,7 @@ class Producer(BrokerCalls):
         if self._accumulator is not None and self._accumulator.takes(outgoing):
             self._instance_for(sends)  # or a copy of the call ends here
             return self._accumulator.send(outgoing, wanted, deadline, only_unanswered)
-        attempts: list[SendAttempt] = []
+        attempts: tuple[SendAttempt, ...] = ()
         stored: SendResult | None = None
         failed_broker: str | None = None
         backoff: Backoff | None = None
@@ -437,7 +437,7 @@ class Producer(BrokerCalls):
                     if stored is not None:
                         return stored
                     raise
-                attempts.append(SendAttempt(chosen.broker_name, error, monotonic() - began))
+                attempts = (*attempts, SendAttempt(chosen.broker_name, error, monotonic() - began))
                 failed_broker = chosen.broker_name
                 if deadline.expired:
                     break
