@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterable
+from types import FrameType
 from typing import Protocol
 from weakref import WeakSet
 
@@ -74,17 +75,32 @@ def shutdown_all(timeout: float = 10.0) -> None:
             tasks.kill()
 
 
-def shutdown_at_exit(timeout: float = 10.0, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
+def shutdown_at_exit(timeout: float = 10.0, signals: Iterable[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
     """Have :func:`shutdown_all` called when this program ends; for its main greenlet, once; never blocks.
 
     Not for programs that a server runs, which has hooks for this.  Without it a program that ends loses sends that are under
     way, unless it shuts its clients down itself (``with`` does).
 
     :param timeout: seconds, as for :func:`shutdown_all`.
-    :param signals: signals that end the program as ``sys.exit`` does, with the status 128 + number, instead of killing it; the
-        main greenlet gets a ``SystemExit``.  None for those whose handlers are yours.
+    :param signals: signals that end the program in its main greenlet, whatever runs just then: Ctrl-C (SIGINT) raises
+        ``KeyboardInterrupt`` there, the second one wherever it comes; others end it as ``sys.exit`` does, with the status
+        128 + number, instead of killing it.  One that is ignored stays so.  None for those whose handlers are yours.
     """
     atexit.unregister(shutdown_all)
     atexit.register(shutdown_all, timeout)
     for number in signals:
-        gevent.signal_handler(number, sys.exit, 128 + number)
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        if number == signal.SIGINT:
+            signal.signal(number, _interrupt)
+        else:
+            gevent.signal_handler(number, sys.exit, 128 + number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Python's own handler raises in the greenlet that happens to run, such as a listener, which must finish instead."""
+    signal.signal(number, signal.default_int_handler)
+    hub = gevent.get_hub()
+    if gevent.getcurrent() is hub.parent:
+        raise KeyboardInterrupt
+    hub.loop.run_callback(hub.handle_system_error, KeyboardInterrupt, KeyboardInterrupt())

@@ -29,10 +29,19 @@ def cluster() -> Iterator[EmbeddedCluster]:
         yield cluster
 
 
+#: How it ends, and its last word.
+ENDS = {
+    "exit": (0, ""),
+    "wait": (128 + signal.SIGTERM, ""),
+    "interrupt": (-signal.SIGINT, "KeyboardInterrupt"),
+    "error": (1, "ZeroDivisionError"),
+}
+
+
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "patched"])
-@pytest.mark.parametrize("how", ["exit", "wait"])
+@pytest.mark.parametrize("how", ["exit", "wait", "interrupt", "error"])
 def test_program(cluster: EmbeddedCluster, how: str, patched: bool) -> None:
-    """It ends by itself, or by a SIGTERM."""
+    """It ends by itself, by a SIGTERM, by a Ctrl-C that comes while its listener runs, or by an error."""
     patch = ["-m", "gevent.monkey", "--module"] if patched else ["-m"]
     process = subprocess.Popen(
         [sys.executable, *patch, "tests.citizen.leaving", how],
@@ -46,8 +55,10 @@ def test_program(cluster: EmbeddedCluster, how: str, patched: bool) -> None:
         if how == "wait":
             assert process.stdout.readline() == "ready\n"
             process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == (128 + signal.SIGTERM if how == "wait" else 0)
-        assert process.stderr.read() == ""
+        assert process.wait(timeout=30) == ENDS[how][0]
+        said = process.stderr.read().splitlines()
+    assert (said[-1] if said else "") == ENDS[how][1], said
+    assert sum(line.startswith("Traceback") for line in said) == bool(said), "only the main greenlet notices"
     assert sorted(stored_bodies(cluster, TOPIC), key=int) == [str(number) for number in range(SENDS)]
     assert stored_bodies(cluster, ENDED) == ["one job"]
     assert members(cluster, "leaving") == []
