@@ -87,7 +87,11 @@ class BaseClient(Lifecycle):
         super().abandon()
         if self._WORKS_UNASKED and self._state is ServiceState.FORKED and self.restarts_after_fork:
             # It runs when this child's event loop does: not in a child that only executes another program.
-            TaskGroup(repr(self)).spawn("restart after a fork", self.start)
+            TaskGroup(repr(self)).loop("restart after a fork", self._restart)
+
+    def _restart(self) -> None:
+        if self.state is ServiceState.FORKED:  # and not shut down meanwhile
+            self.start()
 
     def debug_dump(self) -> dict[str, Any]:
         """Its inner state, for a log or a bug report; never blocks.  What it holds may change with every release.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -15,11 +16,23 @@ from typing import Any
 
 import gevent
 
-from grocketmq import ForkError, Message, Producer, PushConsumer
+from grocketmq import ConfigError, ForkError, Message, Producer, PushConsumer
 from tests.citizen.stored import sent
 
 TOPIC = "forks"
 SENDERS, SENDS = 8, 10
+
+
+class Unlucky(PushConsumer):
+    """Its first start in a forked child fails, as without an address server."""
+
+    failed_in = os.getpid()
+
+    def _start(self) -> None:
+        if self.failed_in != os.getpid():
+            self.failed_in = os.getpid()
+            raise ConfigError("on purpose")
+        super()._start()
 
 
 def send_all(producer: Producer, who: str) -> list[dict[str, Any]]:
@@ -100,6 +113,7 @@ def through_programs(run: Any) -> dict[str, Any]:
 
 
 def main(how: str) -> None:
+    logging.getLogger("grocketmq").propagate = False  # of what fails on purpose
     fork = {"os": forked, "unused": forked, "multiprocessing": in_process, "subprocess": through_programs}[how]
     got: list[str] = []
     named = "one-name" if how == "os" else None
@@ -107,7 +121,7 @@ def main(how: str) -> None:
     consumer = PushConsumer("forks", client_id=named)
     consumer.subscribe(TOPIC)
     consumer.register_listener(lambda msgs: got.extend(msg.body.decode() for msg in msgs))
-    others = PushConsumer("forks-too", restart_after_fork=True)
+    others = Unlucky("forks-too", restart_after_fork=True)
     others.subscribe(TOPIC)
     others.register_listener(lambda msgs: None)
     if how != "unused":
