@@ -48,7 +48,7 @@ class Home:
         :raises RequestTimeout: when the owner's event loop does not turn within the function's own ``timeout``.
         :raises ClientStateError: when it does not turn for longer than any listener should hold it.
         """
-        asked = kwargs.get("timeout") or 0.0
+        asked = _timeout_of(run, args, kwargs)
         patience = min(PATIENCE, asked) if asked > 0 else PATIENCE
         job = _Job(run, args, kwargs)
         try:
@@ -89,6 +89,13 @@ class Home:
             self.hub.loop.run_callback_threadsafe(callback)
         except (ValueError, AttributeError) as error:  # the loop was destroyed
             raise ClientStateError("the thread that owns this client has ended") from error
+
+
+def _timeout_of(run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """What a call gives as its ``timeout``, by name or by place; 0.0 for none."""
+    code = getattr(run, "__code__", None)
+    given = {**dict(zip(code.co_varnames[: code.co_argcount], args, strict=False)), **kwargs} if code is not None else kwargs
+    return given.get("timeout") or 0.0
 
 
 class _Job:

@@ -128,7 +128,7 @@ def test_an_owner_that_does_not_turn(monkeypatch: pytest.MonkeyPatch) -> None:
         gevent.sleep(0.02)  # the call that was given up does not run now
 
 
-@pytest.mark.parametrize("how", ["before", "during"])
+@pytest.mark.parametrize("how", ["before", "by place", "during"])
 def test_an_owner_that_is_busy_for_a_while(how: str) -> None:
     """It costs a call with a short timeout no more than that, whether the call was begun or not."""
     with Service() as service:
@@ -136,17 +136,22 @@ def test_an_owner_that_is_busy_for_a_while(how: str) -> None:
 
         def call() -> None:
             try:
-                service.hold(timeout=0.05) if how == "during" else service.late(timeout=0.05)
+                if how == "during":
+                    service.hold(timeout=0.05)
+                elif how == "by place":
+                    service.late(0.05)
+                else:
+                    service.late(timeout=0.05)
             except Exception as error:
                 caught.append(error)
 
         get_original("_thread", "start_new_thread")(call, ())
-        if how == "before":
+        if how != "during":
             native_sleep(0.3)
         wait_for(lambda: caught)
         assert isinstance(caught[0], RequestTimeout)
-        assert ("not made" if how == "before" else "cut off") in str(caught[0])
-        assert service.steps == ([] if how == "before" else ["held"])
+        assert ("cut off" if how == "during" else "not made") in str(caught[0])
+        assert service.steps == (["held"] if how == "during" else [])
 
 
 def test_an_owner_that_turns_lets_a_call_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
