@@ -93,7 +93,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: list[str], cluster: EmbeddedCluster, log: Path, **environment: str) -> Iterator[Server]:
+def serving(
+    command: list[str], cluster: EmbeddedCluster, log: Path, directory: Path = ROOT, **environment: str
+) -> Iterator[Server]:
     """Run a server; ``{port}`` in its command is the port it must listen on.  It is killed at the end if it still runs."""
     port = free_port()
     env = {**os.environ, "NAMESRV_ADDR": cluster.namesrv, "PYTHONPATH": str(ROOT), **environment}
@@ -103,7 +105,7 @@ def serving(command: list[str], cluster: EmbeddedCluster, log: Path, **environme
     with open(log, "wb") as file:
         process = subprocess.Popen(
             [str(bin_directory / program), *arguments],
-            cwd=ROOT,
+            cwd=directory,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=file,

@@ -5,7 +5,7 @@ import os
 import uwsgi  # type: ignore[import-not-found]  # it is only there within uWSGI
 
 from grocketmq import shutdown_all
-from tests.stacks.web import application, producer
+from tests.stacks.web import application, consumer, gathering, producer
 
 __all__ = ["application"]
 
@@ -13,8 +13,11 @@ uwsgi.atexit = shutdown_all
 
 
 def start() -> None:
-    producer.start()
+    if not os.environ.get("STARTED") and not os.environ.get("IDLE"):
+        producer.start()
+        gathering.start()
+    if os.environ.get("CONSUME"):
+        consumer.start()
 
 
-if not os.environ.get("STARTED"):
-    uwsgi.post_fork_hook = start
+uwsgi.post_fork_hook = start
