@@ -131,6 +131,7 @@ class _BridgeHome(Home):
         try:
             self.hub.wait(self._stopper)
         finally:
+            self._stopper.close()  # else libuv's loop has something to wait for, and destroy() never returns
             self.hub.destroy(destroy_loop=True)
             self._ended.release()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -213,6 +214,7 @@ def test_bridge() -> None:
         with pytest.raises(ClientStateError, match="itself"):
             ThreadBridge(service)
     assert service.state is ServiceState.STOPPED
+    wait_for(lambda: there not in sys._current_frames())  # the thread is no more
     bridge.shutdown()
 
 
