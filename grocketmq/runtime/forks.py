@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 import gevent
+from gevent._hub_local import get_hub_if_exists
 
 __all__ = ["Inherited", "drop_in_child", "notice_fork", "watch_hub"]
 
@@ -26,6 +27,8 @@ class Inherited(Protocol):
 
 
 _inherited: WeakSet[Inherited] = WeakSet()
+#: Those whose watchers they have.
+_hubs: WeakSet[gevent.hub.Hub] = WeakSet()
 _watchers: WeakKeyDictionary[gevent.hub.Hub, Any] = WeakKeyDictionary()
 #: The process in which nothing is left to abandon; 0 before anything was registered.
 _pid = 0
@@ -42,6 +45,9 @@ def drop_in_child(thing: Inherited) -> None:
         os.register_at_fork(after_in_child=_abandon_all)
     notice_fork()
     _inherited.add(thing)
+    hub = get_hub_if_exists()
+    if hub is not None:
+        _hubs.add(hub)
 
 
 def notice_fork() -> None:
@@ -61,5 +67,8 @@ def watch_hub() -> None:
 def _abandon_all() -> None:
     global _pid
     _pid = os.getpid()
+    for hub in list(_hubs):
+        if hub.loop is not None and hub.loop.ptr:
+            hub.loop.reinit()  # else libuv would take our descriptors out of the set that the parent's loop polls
     for thing in list(_inherited):
         thing.abandon()
