@@ -2,6 +2,7 @@
 
 * It ends in time; if it does not, the stacks of all greenlets and threads are printed and it fails.
 * No greenlet dies of an error that nobody handled.
+* It times nothing that is too short for the event loop, where that is libuv.
 * It leaves no greenlet and no socket behind, save with ``@pytest.mark.leaves("sockets", reason="...")``.
 """
 
@@ -24,6 +25,7 @@ from gevent.hub import Hub
 from gevent.util import format_run_info
 from hypothesis import HealthCheck, settings
 
+from grocketmq.runtime.deadline import waitable
 from tests.faults import FaultProxy
 
 #: Seconds for what a test started to end by itself after the test.
@@ -55,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[real_stderr] = os.dup(2)
     gevent.Greenlet.add_spawn_callback(started.add)
     watch_greenlet_errors()
+    if gevent.config.loop.__module__ == "gevent.libuv.loop":
+        watch_timers()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -152,6 +156,24 @@ def watch_greenlet_errors() -> None:
         original(self, context, type, value, tb)
 
     Hub.handle_error = handle_error
+
+
+def watch_timers() -> None:
+    """gevent warns of a timer that is too short for libuv when libuv has it already.  An error made of that warning frees the
+    timer's memory all the same, and a later test is aborted.  So here such a timer is made longer, and ours are errors."""
+    from gevent.libuv.watcher import timer
+
+    original = timer.__init__
+
+    def note(self: Any, loop: Any, after: float = 0.0, repeat: float = 0.0, *options: Any, **named: Any) -> None:
+        if waitable(after) > after or waitable(repeat) > repeat:
+            calls = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
+            made_in = next(frame for frame in calls if not frame.f_globals["__name__"].startswith("gevent."))
+            if made_in.f_globals["__name__"].startswith("grocketmq."):
+                errors.append(f"a timer of {after or repeat:g} s:\n" + "".join(traceback.format_stack(made_in, limit=3)))
+        original(self, loop, waitable(after), waitable(repeat), *options, **named)
+
+    timer.__init__ = note
 
 
 @pytest.fixture

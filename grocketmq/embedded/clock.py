@@ -10,6 +10,8 @@ from typing import Any
 
 from gevent.event import Event
 
+from grocketmq.runtime.deadline import waitable
+
 __all__ = ["Clock", "Timer", "Timers"]
 
 #: Cancelled timers are swept out when there are this many, and more of them than others.
@@ -114,7 +116,7 @@ class Timers:
         """What the greenlet runs, for ever."""
         while True:
             heap = self._heap
-            wait = max(0.0, heap[0][0] - self._clock.monotonic()) if heap else None
+            wait = waitable(heap[0][0] - self._clock.monotonic()) if heap else None
             if wait is None or wait > 0:
                 self._wake.wait(wait)
                 self._wake.clear()

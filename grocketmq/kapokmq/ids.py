@@ -14,6 +14,7 @@ from time import monotonic
 
 from grocketmq.errors import ConfigError
 from grocketmq.kapokmq.wire import Kind
+from grocketmq.runtime.deadline import waitable
 
 __all__ = ["LOGIN_GAP", "logged_in", "pause_before_login", "release", "reserve"]
 
@@ -46,7 +47,7 @@ def release(kind: Kind, client_id: str) -> None:
 
 def pause_before_login(address: str, target: str) -> float:
     """Seconds until the next login there is safe."""
-    return max(0.0, _logins.get((address, target), float("-inf")) + LOGIN_GAP - monotonic())
+    return waitable(_logins.get((address, target), float("-inf")) + LOGIN_GAP - monotonic())
 
 
 def logged_in(address: str, target: str) -> None:

@@ -29,7 +29,7 @@ from grocketmq.errors import (
 from grocketmq.kapokmq import wire
 from grocketmq.kapokmq.link import Link
 from grocketmq.kapokmq.session import Session
-from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.deadline import Deadline, waitable
 from grocketmq.runtime.forks import drop_in_child
 
 __all__ = ["Answer", "Outbox", "Pending", "fresh"]
@@ -164,7 +164,7 @@ class Outbox:
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until nothing is under way; blocks at most ``timeout`` seconds."""
-        return self._held == 0 or bool(self._idle.wait(timeout))
+        return self._held == 0 or bool(self._idle.wait(waitable(timeout)))
 
     def drain(self, deadline: Deadline) -> None:
         """Wait for the ``ok`` of what was sent while a link is there; blocks at most until the deadline."""

@@ -7,10 +7,21 @@ from time import monotonic
 
 from grocketmq.errors import ConfigError, RequestTimeout
 
-__all__ = ["SHORTEST_WAIT", "Backoff", "Deadline"]
+__all__ = ["SHORTEST_WAIT", "Backoff", "Deadline", "waitable"]
 
-#: Seconds; gevent's libuv loop times nothing shorter, and warns of it.
+#: Seconds; gevent's libuv loop times nothing shorter, and warns of it.  Where warnings are errors that one comes when libuv
+#: has the timer's memory already, which then is freed all the same, and sooner or later the process is aborted.
 SHORTEST_WAIT = 0.001
+
+
+def waitable(seconds: float) -> float:
+    """What every event loop can time: 0 for nothing to wait for, else no less than :data:`SHORTEST_WAIT`.
+
+    :param seconds: to wait; negative ones are over.
+    """
+    if seconds >= SHORTEST_WAIT:
+        return seconds
+    return SHORTEST_WAIT if seconds > 0.0 else 0.0
 
 
 class Deadline:
@@ -30,10 +41,7 @@ class Deadline:
 
     def remaining(self) -> float:
         """Seconds left to wait: 0 when it is over, else no less than :data:`SHORTEST_WAIT`."""
-        left = self.at - monotonic()
-        if left >= SHORTEST_WAIT:
-            return left
-        return SHORTEST_WAIT if left > 0.0 else 0.0
+        return waitable(self.at - monotonic())
 
     @property
     def expired(self) -> bool:

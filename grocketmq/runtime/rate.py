@@ -6,7 +6,7 @@ from time import monotonic
 
 import gevent
 
-from grocketmq.runtime.deadline import SHORTEST_WAIT
+from grocketmq.runtime.deadline import waitable
 
 __all__ = ["RateLimiter"]
 
@@ -30,4 +30,4 @@ class RateLimiter:
         start = max(self._free_at, now - 0.1)
         self._free_at = start + units / self.rate
         if start > now:
-            gevent.sleep(max(SHORTEST_WAIT, start - now))
+            gevent.sleep(waitable(start - now))

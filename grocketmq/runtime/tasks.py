@@ -17,7 +17,7 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Group
 
-from grocketmq.runtime.deadline import Backoff, Deadline
+from grocketmq.runtime.deadline import Backoff, Deadline, waitable
 from grocketmq.runtime.forks import drop_in_child
 from grocketmq.runtime.turns import in_small_turns, in_turns
 
@@ -82,7 +82,7 @@ class TaskGroup:
         greenlet = gevent.Greenlet(self._once, name, run, args)
         greenlet.name = f"{self.owner}:{name}"
         self._group.add(greenlet)
-        greenlet.start_later(seconds)
+        greenlet.start_later(waitable(seconds))
         return greenlet
 
     def loop(self, name: str, run: Callable[[], object]) -> gevent.Greenlet:
@@ -220,7 +220,7 @@ class PeriodicTask:
         """What the task's greenlet runs."""
         pause = self._first
         while True:
-            self._wake.wait(pause)
+            self._wake.wait(waitable(pause))
             self._wake.clear()
             if self._stopping.is_set():
                 return

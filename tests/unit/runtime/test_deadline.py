@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from grocketmq.errors import ConfigError, RequestTimeout
 from grocketmq.runtime import deadline as module
-from grocketmq.runtime.deadline import SHORTEST_WAIT, Backoff, Deadline
+from grocketmq.runtime.deadline import SHORTEST_WAIT, Backoff, Deadline, waitable
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wait"), [(2.0, 2.0), (SHORTEST_WAIT, SHORTEST_WAIT), (1e-9, SHORTEST_WAIT), (0.0, 0.0), (-1.0, 0.0)]
+)
+def test_what_a_loop_can_time(seconds: float, wait: float) -> None:
+    assert waitable(seconds) == wait
 
 
 @pytest.fixture
