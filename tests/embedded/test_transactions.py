@@ -192,7 +192,7 @@ def test_execute_that_fails_is_unknown(slip: Any, cluster: EmbeddedCluster, capl
     assert remarks[0].startswith(("Slip: no database", "TypeError: execute returned"))
 
 
-@pytest.mark.parametrize("slip", [Slip("no database"), gevent.Timeout(0.05), None])
+@pytest.mark.parametrize("slip", [Slip("no database"), gevent.Timeout(), None])
 def test_check_that_fails_is_asked_again(slip: Any, cluster: EmbeddedCluster, caplog: pytest.LogCaptureFixture) -> None:
     outcomes = iter([slip, COMMIT])
     local = Local(UNKNOWN, lambda: next(outcomes))

@@ -130,8 +130,8 @@ def fail(msgs: list[MessageExt]) -> None:
 
 
 def leak(msgs: list[MessageExt]) -> None:
-    gevent.Timeout(0.001).start()
-    gevent.sleep(1)
+    with gevent.Timeout(0.001):
+        gevent.sleep(1)
 
 
 def ack_by_context(msgs: list[MessageExt], context: ConsumeContext) -> None:

@@ -179,7 +179,7 @@ def sent_away(clients: Clients, n: int, error: BaseException) -> bool:
 SCENARIOS: list[Scenario] = [while_connecting, among_others, in_line_for_a_permit, in_line_for_room, in_a_oneway, sent_away]
 
 
-@pytest.mark.parametrize("error", [gevent.GreenletExit(), gevent.Timeout(1), Ours()], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [gevent.GreenletExit(), gevent.Timeout(), Ours()], ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_thrown_out_at_every_switch(
     clients: Clients, scenario: Scenario, error: BaseException, greenlet_errors: list[str]

@@ -141,10 +141,10 @@ def test_kill_ends_a_loop_in_its_pause(group: TaskGroup) -> None:
 @pytest.mark.usefixtures("_quiet")
 def test_a_timeout_that_is_let_through_is_a_failure_like_others(group: TaskGroup) -> None:
     """Nobody waits for it at the root of a greenlet; a loop that died of it would never be seen again."""
-    loop, periodic = Failing(1, gevent.Timeout(1)), Failing(1, gevent.Timeout(1))
+    loop, periodic = Failing(1, gevent.Timeout()), Failing(1, gevent.Timeout())
     group.loop("loop", loop)
     group.periodic("tick", 0.005, periodic)
-    group.spawn("once", Failing(1, gevent.Timeout(1)))
+    group.spawn("once", Failing(1, gevent.Timeout()))
     wait_for(lambda: loop.runs == 2 and periodic.runs >= 2)
     assert group.failures == {"loop": 1, "tick": 1, "once": 1}
 
