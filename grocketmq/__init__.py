@@ -29,7 +29,7 @@ from grocketmq.consumer import (
 )
 from grocketmq.errors import *  # noqa: F403
 from grocketmq.errors import __all__ as _error_names
-from grocketmq.hooks import ConsumeMessageContext, FilterMessageContext, SendMessageContext, SendMode
+from grocketmq.hooks import ConsumeMessageContext, FilterMessageContext, SendMessageContext, SendMode, SendTryContext
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import (
     ConsumeOrderlyStatus,
@@ -98,6 +98,7 @@ __all__ = [
     "SendMode",
     "SendResult",
     "SendStatus",
+    "SendTryContext",
     "SimpleConsumer",
     "Sql",
     "TLSConfig",

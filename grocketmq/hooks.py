@@ -7,11 +7,13 @@ method                                     when it is called
 =========================================  =======================================================================
 ``before_send(context)``                   a message is about to be checked and sent; may add to its properties
 ``after_send(context)``                    it was sent, or failed for good
+``after_try(context)``                     one try of a send has ended; a batch's tries are one message's
 ``before_consume(context)``                messages are about to be given to the listener, or were polled
 ``after_consume(context)``                 the listener has ended
 ``filter_messages(context)``               messages were pulled; returns those that are to be kept
 ``before_request(address, request)``,      every request and its answer
 ``after_response(address, request, ...)``
+``after_connect(address, seconds, error)`` a connection was made, or could not be; only with the two above
 =========================================  =======================================================================
 
 They run in the greenlet whose work they look at, with the context variables of whoever called ``send``, or of the listener.
@@ -29,18 +31,19 @@ from enum import Enum
 from time import monotonic, time_ns
 from typing import Any, TypeVar
 
-from grocketmq.errors import ConfigError
+from grocketmq.errors import ConfigError, GRocketMQError
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import SendResult
 from grocketmq.model.route import MessageQueue
 
-__all__ = ["ConsumeMessageContext", "FilterMessageContext", "Hooks", "SendMessageContext", "SendMode"]
+__all__ = ["ConsumeMessageContext", "FilterMessageContext", "Hooks", "SendMessageContext", "SendMode", "SendTryContext"]
 
 log = logging.getLogger(__name__)
 
 _METHODS = (
     "before_send",
     "after_send",
+    "after_try",
     "before_consume",
     "after_consume",
     "filter_messages",
@@ -95,6 +98,22 @@ class SendMessageContext:
     def message(self) -> Message:
         """The message; of a batch the first."""
         return self.messages[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SendTryContext:
+    """One try of a send; a send has several when the first ones fail.
+
+    :param group: the producer's group.
+    :param message_queue: where it was sent to.
+    :param seconds: how long the try took, from the choice of the queue to the answer; pauses between tries are not in it.
+    :param error: why it failed; None if it did not.
+    """
+
+    group: str
+    message_queue: MessageQueue
+    seconds: float
+    error: GRocketMQError | None
 
 
 @dataclass(slots=True, eq=False)
@@ -159,6 +178,7 @@ class Hooks:
                 raise ConfigError(f"hook {hook!r} has none of the methods {', '.join(_METHODS)}")
         self.before_send = _methods(hooks, "before_send")
         self.after_send = _methods(hooks, "after_send")
+        self.after_try = _methods(hooks, "after_try")
         self.before_consume = _methods(hooks, "before_consume")
         self.after_consume = _methods(hooks, "after_consume")
         self.filter_messages = _methods(hooks, "filter_messages")
@@ -193,6 +213,10 @@ class Hooks:
         context.error = error
         context.seconds = monotonic() - context._began
         _tell(self.after_send, context)
+
+    def tried(self, context: SendTryContext) -> None:
+        """Tell how a try of a send ended; blocks as long as the hooks do."""
+        _tell(self.after_try, context)
 
     def around_send(self, context: SendMessageContext, send: Callable[[], SendResult]) -> SendResult:
         """Send, and tell how it ended.

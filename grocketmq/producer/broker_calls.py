@@ -19,6 +19,7 @@ from grocketmq.errors import (
     RemotingError,
     RouteNotFoundError,
 )
+from grocketmq.hooks import SendTryContext
 from grocketmq.model.namespace import DEFAULT_TOPIC
 from grocketmq.model.recall_handle import decode_recall_handle
 from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
@@ -40,7 +41,7 @@ _RUNNING = ServiceState.RUNNING
 
 
 class BrokerCalls(TracedClient):
-    """Part of :class:`~grocketmq.producer.producer.Producer`: its topics, calls about them, and the count of its sends."""
+    """Part of :class:`~grocketmq.producer.producer.Producer`: its topics and calls about them, its sends and their tries."""
 
     def __init__(self, group: str, config: ClientConfig) -> None:
         super().__init__(group, config)
@@ -160,6 +161,15 @@ class BrokerCalls(TracedClient):
         address = instance.master_address(MessageQueue(topic, handle.broker_name, 0), deadline)
         seconds = deadline.check(f"recall a message from {handle.broker_name}")
         return instance.api.recall(address, self.group, topic, recall_handle, handle.broker_name, seconds)
+
+    def _note_try(
+        self, faults: FaultTable | None, queue: MessageQueue, seconds: float, error: GRocketMQError | None = None
+    ) -> None:
+        """A try of a send has ended; blocks as long as the hooks do."""
+        if faults is not None:
+            faults.note(queue.broker_name, seconds, error)
+        if self._hooks.after_try:
+            self._hooks.tried(SendTryContext(self.group, queue, seconds, error))
 
     def _probe_brokers(self, faults: FaultTable) -> None:
         """Whether brokers that gave no answer do so again; a question that any broker answers tells."""

@@ -86,6 +86,8 @@ class Producer(BrokerCalls):
         self._tasks = self._new_tasks()
         tolerant = self.settings.latency_fault_tolerance
         self._picker = QueuePicker(FaultTable(detecting=self.settings.fault_detector) if tolerant else None)
+        #: Whether anybody wants to know how each try ended.
+        self._tries_noted = tolerant
         self._window = SendWindow(self.settings.backpressure)
         self._send_hooks: Hooks | None = None
         self._accumulator: Accumulator | None = None
@@ -99,6 +101,7 @@ class Producer(BrokerCalls):
         instance = self._join_instance()
         self._start_hooks(instance)
         self._send_hooks = self._hooks if self._hooks.on_send else None
+        self._tries_noted = self._picker.faults is not None or bool(self._hooks.after_try)
         unit_mode = self.config.unit_name is not None
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
         self._oneway = OnewayPacer(self._tasks)
@@ -431,8 +434,8 @@ class Producer(BrokerCalls):
             try:
                 result = self._try(sends, outgoing, chosen, deadline, left)
             except GRocketMQError as error:
-                if self._picker.faults is not None:
-                    self._picker.faults.note(chosen.broker_name, monotonic() - began, error)
+                if self._tries_noted:
+                    self._note_try(self._picker.faults, chosen, monotonic() - began, error)
                 if not self._may_retry(error, only_unanswered):
                     if stored is not None:
                         return stored
@@ -444,8 +447,8 @@ class Producer(BrokerCalls):
                 if isinstance(error, NotLeaderError):  # a static topic's queue has moved; soon is too late for the next try
                     info = self._moved(info.topic, deadline)
                 continue
-            if self._picker.faults is not None:
-                self._picker.faults.note(chosen.broker_name, monotonic() - began)
+            if self._tries_noted:
+                self._note_try(self._picker.faults, chosen, monotonic() - began)
             if result.status is _SEND_OK or not self.settings.retry_another_broker_when_not_ok:
                 return result
             stored = result

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,7 +45,11 @@ _ANSWER_TIMEOUT = 3.0
 
 @runtime_checkable
 class RPCHook(Protocol):
-    """Looks at every request and every answer; an ``Exception`` from it is logged and changes nothing."""
+    """Looks at every request and every answer; an ``Exception`` from it is logged and changes nothing.
+
+    It may have a method ``after_connect(address, seconds, error)`` too, told how long each connection took to be made, name
+    resolution and TLS included, and why it could not be (else None); in the connection's greenlet.
+    """
 
     def before_request(self, address: str, request: RemotingCommand) -> None:
         """Before a request is encoded; may add to its ``ext_fields``."""
@@ -108,6 +113,7 @@ class RemotingClient:
         self._reading = SharedTurn()
         self._serialize_type = serialize_type
         self._hooks = tuple(hooks)
+        self._connect_hooks = tuple(hook.after_connect for hook in self._hooks if hasattr(hook, "after_connect"))
         #: Whether anybody wants to see answers.
         self._looked_at = bool(self._hooks) or translator is not None
         self._credentials = credentials
@@ -289,12 +295,36 @@ class RemotingClient:
         if get_ident() != self._thread:
             raise ClientStateError("the client belongs to another thread's event loop; use it in its own thread")
 
-        def open_stream() -> ByteStream:
-            return self._open_stream(address, self._connect_timeout)
-
         return Connection(
-            address, open_stream, self._tasks, self._serve_request, self._on_closed, self._max_frame_bytes, self._reading
+            address,
+            partial(self._connect, address),
+            self._tasks,
+            self._serve_request,
+            self._on_closed,
+            self._max_frame_bytes,
+            self._reading,
         )
+
+    def _connect(self, address: str) -> ByteStream:
+        began = monotonic()
+        try:
+            stream = self._open_stream(address, self._connect_timeout)
+        except GRocketMQError as error:
+            self._connected(address, monotonic() - began, error)
+            raise
+        try:
+            self._connected(address, monotonic() - began)
+        except BaseException:  # killed in a hook that waits
+            stream.close()
+            raise
+        return stream
+
+    def _connected(self, address: str, seconds: float, error: GRocketMQError | None = None) -> None:
+        for told in self._connect_hooks:
+            try:
+                told(address, seconds, error)
+            except Exception:
+                log.exception("hook %r failed after connecting to %s", told, address)
 
     def _on_closed(self, connection: Connection) -> None:
         self._retired.discard(connection)

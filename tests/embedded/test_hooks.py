@@ -26,12 +26,13 @@ from grocketmq import (
     PushConsumer,
     SendMessageContext,
     SendMode,
+    SendTryContext,
     SimpleConsumer,
 )
 from grocketmq.codes import RequestCode
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.embedded.control import fail
-from grocketmq.errors import GRocketMQError
+from grocketmq.errors import BrokerSystemError, GRocketMQError
 from tests.helpers import wait_for
 
 FIRST = ConsumeFromWhere.FIRST_OFFSET
@@ -299,6 +300,18 @@ def test_requests_and_answers_are_seen(cluster: EmbeddedCluster) -> None:
     with producing(cluster, hook) as producer:
         producer.send(Message("T", b"x"))
     assert [one for one in codes if one[1] == RequestCode.SEND_MESSAGE_V2] == [("before", 310), ("after", 310)]
+
+
+def test_tries_are_seen_one_by_one(cluster: EmbeddedCluster) -> None:
+    tries: list[SendTryContext] = []
+    with producing(cluster, SimpleNamespace(after_try=tries.append), retries=2) as producer:
+        cluster.control(RequestCode.SEND_MESSAGE_V2, fail(), times=2)
+        queue = producer.send(Message("T", b"x")).message_queue
+        with pytest.raises(MessageError):
+            producer.send(Message("T", b""))
+    assert [type(one.error) for one in tries] == [BrokerSystemError, BrokerSystemError, type(None)]
+    assert [(one.group, one.message_queue) for one in tries] == [("senders", queue)] * 3
+    assert all(0 < one.seconds < 5 for one in tries)
 
 
 @pytest.mark.parametrize("hook", [object(), SimpleNamespace(before_request=print), SimpleNamespace(on_send=print)])

@@ -15,6 +15,7 @@ from gevent.monkey import get_original
 from grocketmq.codes import LanguageCode, SerializeType
 from grocketmq.errors import (
     ClientStateError,
+    ConnectError,
     ConnectionLostError,
     GoAwayError,
     LocalProtocolError,
@@ -510,6 +511,26 @@ def test_hooks(clients: Clients, server: StartServer, caplog: pytest.LogCaptureF
     assert one.seen == bad.seen == two.seen == expected
     assert [list(got.ext_fields or {}) for got in peer.requests] == [["one", "two"]] * 2
     assert caplog.text.count("ValueError: on purpose") == 4
+
+
+def test_hooks_are_told_of_connections(clients: Clients, server: StartServer, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[tuple[str, bool, type | None]] = []
+
+    class Watching(Hook):
+        def after_connect(self, address: str, seconds: float, error: Exception | None) -> None:
+            seen.append((address, 0 < seconds < 5, None if error is None else type(error)))
+            if self.fails:
+                raise ValueError("on purpose")
+
+    client, peer = clients(hooks=[Watching("bad", fails=True), Watching("good")]), server()
+    client.invoke(peer.address, request(b"x"), 5)
+    client.invoke(peer.address, request(b"y"), 5)
+    gone = server()
+    gone.stop()
+    with pytest.raises(ConnectError):
+        client.invoke(gone.address, request(b"z"), 5)
+    assert seen == [(peer.address, True, None)] * 2 + [(gone.address, True, ConnectError)] * 2
+    assert caplog.text.count("failed after connecting") == 2
 
 
 def test_requests_are_signed_last_and_anew(clients: Clients, server: StartServer) -> None:
