@@ -1,0 +1,1 @@
+"""What :mod:`grocketmq.contrib.locust` is made of."""
