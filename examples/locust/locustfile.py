@@ -6,6 +6,7 @@ Without one, in another terminal:  grocketmq serve
 It makes the topics it needs, and answers the users' questions itself: in a real test the service under load would.
 """
 
+import gevent
 from locust import constant_throughput, events, task
 from locust.runners import WorkerRunner
 
@@ -20,6 +21,11 @@ class Shop(RocketMQUser):
 
     topics = (ORDERS,)
     wait_time = constant_throughput(1)
+
+    @classmethod
+    def handle(cls, msg):
+        """What a consumer does with an order."""
+        gevent.sleep(0.002)
 
     @task(8)
     def order(self):

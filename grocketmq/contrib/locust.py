@@ -3,187 +3,49 @@
 ==================  ======================================================================================
 type                what it measures, from when to when
 ==================  ======================================================================================
-``RMQ-CONNECT``     starting the clients, until the consumer has its queues
+``RMQ-START``       starting a producer, or a consumer until it has its queues; by that name
+``RMQ-CONNECT``     making a connection, name resolution and TLS included; by the address
+``RMQ-ROUTE``       from a question for a topic's route to the name server's answer
 ``RMQ-SEND``        :meth:`RocketMQUser.send`, all its tries
-``RMQ-CONSUME``     from the broker's storing of a message to the listener (by two machines' clocks)
+``RMQ-TRY``         each try of a send; one that fails is a failure here though the send may succeed
+``RMQ-STORE``       from the send to the broker's storing of a message, by two machines' clocks
+``RMQ-CONSUME``     from then to the listener, by two machines' clocks
 ``RMQ-E2E``         from the send to the listener, for messages that :meth:`RocketMQUser.expect` waited for
+``RMQ-HANDLE``      :meth:`RocketMQUser.handle`, where a class has one
 ``RMQ-REQUEST``     :meth:`RocketMQUser.request`, until its reply has come
+``RMQ-OUTAGE``      while a broker did not answer: from the first try at it to the first good one; and while a topic
+                    could not be sent to, whatever was tried; by the broker's and by the topic's name
+``RMQ-DRAIN``       from the end of the test until consumers had all that was stored
+``RMQ-LOST``        a failure when messages were lost
 ==================  ======================================================================================
 
-The name is the topic, unless a call gives another.  The users of one class share a producer and a consumer in each process, and
-the consumer has a group of its own, new with each test.
+The name is the topic unless the table says another, or a call gives one.  In each process the users of one class share a
+consumer, and a producer unless ``shared`` is off; the consumer's group is new with each test.
 
 A step that fails is reported by the kind of its error and the broker's code (:class:`Failure`), so that Locust's table of
 failures stays short, and ends the user's task; the user goes on with the next one.
+
+When a test stops, the process that reports, of several the master, prints what became of the messages that
+:meth:`RocketMQUser.send` sent to ``topics``: lost, duplicates, out of order, and lag (:func:`report`).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
-from time import perf_counter, time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import gevent
-from gevent.event import AsyncResult, Event
-from locust import User
-from locust.exception import RescheduleTask
+from locust import User, events
 
-from grocketmq import (
-    BrokerError,
-    ClientConfig,
-    GRocketMQError,
-    Message,
-    MessageExt,
-    Producer,
-    PushConsumer,
-    RequestReplyTimeout,
-    SendError,
-    SendStatus,
-)
-from grocketmq.runtime.tasks import TaskGroup
+from grocketmq import ConfigError, Message, MessageExt, Producer, SendStatus
+from grocketmq.contrib.load.reporting import Failure, fire, measured
+from grocketmq.contrib.load.run import Report, clients_of, report, watch
 
-__all__ = ["Failure", "RocketMQUser", "fire", "measured"]
+__all__ = ["Failure", "Report", "RocketMQUser", "arrivals", "fire", "measured", "report"]
 
-#: The property that tells when a message was sent, seconds since the epoch.
-_SENT_AT = "LOAD_SENT_AT"
-#: Messages, the latest, that came before somebody expected them and are kept for him.
-_EARLY = 10_000
-#: Seconds that a consumer may take to get its queues.
-_QUEUES_TIMEOUT = 20.0
-#: What the consumer takes of a user's options.
-_COMMON = frozenset(field.name for field in fields(ClientConfig) if field.init)
-
-
-class Failure(Exception):
-    """What Locust counts failures by: no ids, times or addresses, which would make each of them another one.
-
-    ``__cause__`` is the error, for listeners of Locust's ``request`` event.
-    """
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    @classmethod
-    def of(cls, error: Exception) -> Failure:
-        """The failure that an error is."""
-        if isinstance(error, Failure):
-            return error
-        failure = cls(_kind(error))
-        failure.__cause__ = error
-        return failure
-
-
-def _kind(error: Exception) -> str:
-    name = type(error).__name__
-    if isinstance(error, SendError):
-        return f"{name}: {_kind(error.attempts[-1].error)}"
-    return f"{name} {error.code}" if isinstance(error, BrokerError) else name
-
-
-class _Clients:
-    """A producer and a consumer, for the users of one class in one process or for a single one."""
-
-    def __init__(self, environment: Any, namesrv: str | None, topics: Sequence[str], options: Mapping[str, Any]) -> None:
-        self._environment = environment
-        self._waiting: dict[str, AsyncResult] = {}
-        self._early: dict[str, float] = {}
-        self._ready = Event()
-        self._failure: Exception | None = None
-        group = f"locust_{uuid.uuid4().hex[:8]}"
-        options = {"namesrv": namesrv, **options}
-        self.producer = Producer(group, **options)
-        self._consumer: PushConsumer | None = None
-        if topics:
-            self._consumer = PushConsumer(group, **{name: value for name, value in options.items() if name in _COMMON})
-            for topic in topics:
-                self._consumer.subscribe(topic)
-            self._consumer.register_listener(self._arrived)
-        self._tasks = TaskGroup(group)
-        self._tasks.spawn("start", self._start)
-
-    def wait_ready(self) -> None:
-        """Wait until both have started and the consumer has queues, else a message could pass it by."""
-        self._ready.wait()
-        if self._failure is not None:
-            raise self._failure
-
-    def expect(self, key: str, timeout: float) -> float:
-        """How many seconds a message was on its way, once it has come.
-
-        :raises RequestReplyTimeout: when it does not come in time.
-        """
-        early = self._early.pop(key, None)
-        if early is not None:
-            return early
-        arrival = self._waiting[key] = AsyncResult()
-        try:
-            with gevent.Timeout(timeout, RequestReplyTimeout(f"no message with key {key!r} within {timeout:g} s")):
-                seconds: float = arrival.get()
-                return seconds
-        finally:
-            self._waiting.pop(key, None)
-
-    def shutdown(self) -> None:
-        """End both; blocks as their own ``shutdown`` does."""
-        self._tasks.kill()
-        if self._consumer is not None:
-            self._consumer.shutdown()
-        self.producer.shutdown()
-
-    def _start(self) -> None:
-        began = perf_counter()
-        try:
-            self.producer.start()
-            if self._consumer is not None:
-                self._consumer.start()
-                with gevent.Timeout(_QUEUES_TIMEOUT, GRocketMQError("the consumer gets no queues; do its topics exist?")):
-                    while not self._consumer.queues():
-                        gevent.sleep(0.05)
-        except Exception as error:
-            self._failure = error
-        finally:
-            self._ready.set()
-        fire(self._environment, "RMQ-CONNECT", "start", perf_counter() - began, error=self._failure)
-
-    def _arrived(self, msgs: list[MessageExt]) -> None:
-        now = time()
-        for msg in msgs:
-            fire(self._environment, "RMQ-CONSUME", msg.topic, now - msg.store_timestamp / 1000, len(msg.body))
-            sent_at = msg.properties.get(_SENT_AT)
-            if sent_at is not None:
-                self._note((msg.keys or "").partition(" ")[0], now - float(sent_at))
-
-    def _note(self, key: str, seconds: float) -> None:
-        waiting = self._waiting.get(key)
-        if waiting is not None:
-            waiting.set(seconds)
-            return
-        if len(self._early) >= _EARLY:
-            del self._early[next(iter(self._early))]
-        self._early[key] = seconds
-
-
-#: What the test under way has in each environment, by the class of its users.
-_shared: WeakKeyDictionary[Any, dict[type[User], _Clients]] = WeakKeyDictionary()
-
-
-def _shared_in(environment: Any) -> dict[type[User], _Clients]:
-    found = _shared.get(environment)
-    if found is None:
-        found = _shared[environment] = {}
-        environment.events.test_stop.add_listener(_stop)  # not quitting, which comes while users are at work
-    return found
-
-
-def _stop(environment: Any, **kwargs: Any) -> None:
-    shared = _shared_in(environment)
-    while shared:
-        shared.popitem()[1].shutdown()
+events.init.add_listener(watch)
 
 
 class RocketMQUser(User):
@@ -211,34 +73,55 @@ class RocketMQUser(User):
     topics: Sequence[str] = ()
     #: Options of the producer; those that all clients have are the consumer's too.
     options: Mapping[str, Any] = MappingProxyType({})
-    #: Whether all users of this class in a process share one producer and consumer; else each has its own.
+    #: Whether all users of this class in a process share one producer and its connections; else each has its own.
     shared = True
+    #: Whether the consumers of all processes are one group, so that each message comes to one of them only.  Else each of *n*
+    #: workers gets all messages.  :meth:`expect` cannot be used then; every message that comes is reported as ``RMQ-E2E``.
+    one_group = False
+    #: Seconds that consumers may take, when the users have stopped, for what is stored by then.
+    drain_timeout = 10.0
     #: Statuses of a send that are no failure.
     good_statuses: Collection[SendStatus] = frozenset(SendStatus)
+    #: With :func:`arrivals`: when the last task was due, and the same until it has sent something, on ``perf_counter``'s clock.
+    _timetable: float | None = None
+    _due: float | None = None
+
+    @classmethod
+    def handle(cls, msg: MessageExt) -> None:
+        """What to do with each message that comes; a subclass may have its own, which is reported as ``RMQ-HANDLE``.
+
+        It may block.  An exception is a failure, and has the message delivered again.
+
+        :param msg: the message.
+        """
+
+    @classmethod
+    def handles(cls) -> bool:
+        """Whether this class has a :meth:`handle` of its own."""
+        return cls.handle.__func__ is not RocketMQUser.handle.__func__  # type: ignore[attr-defined]
 
     def on_start(self) -> None:
         """Wait for the clients."""
-        if not self.shared:
-            self._clients = self._make()
-        else:
-            shared = _shared_in(self.environment)
-            if type(self) not in shared:
-                shared[type(self)] = self._make()
-            self._clients = shared[type(self)]
+        self._clients = clients_of(self)
+        self._producer = self._clients.producer or self._clients.own_producer()
         self._clients.wait_ready()
+        if not self.shared:
+            self._clients.start("producer", self._producer.start)
 
     def on_stop(self) -> None:
         """End clients that are this user's own."""
         if not self.shared:
-            self._clients.shutdown()
+            self._producer.shutdown()
 
     @property
     def producer(self) -> Producer:
-        """The producer, for what is not wrapped here; nothing is reported for it."""
-        return self._clients.producer
+        """The producer, for what is not wrapped here; only its tries are reported."""
+        return self._producer
 
     def send(self, topic: str, body: bytes | str, *, name: str | None = None, **options: Any) -> str:
         """Send a message, reported as ``RMQ-SEND``.
+
+        With :func:`arrivals` the first one of a task counts from when the task should have begun.
 
         :param topic: the topic.
         :param body: the body.
@@ -249,9 +132,9 @@ class RocketMQUser(User):
         key = uuid.uuid4().hex
         keys = options.pop("keys", ())
         message = Message(topic, body, keys=[key, *(keys.split() if isinstance(keys, str) else keys)], **options)
-        with measured(self.environment, "RMQ-SEND", name or topic, len(message.body), self.context()):
-            message.properties[_SENT_AT] = f"{time():.6f}"
-            status = self.producer.send(message).status
+        late = self._take_lateness()
+        with measured(self.environment, "RMQ-SEND", name or topic, len(message.body), self.context(), late):
+            status = self._clients.send(self._producer, message, late).status
             if status not in self.good_statuses:
                 raise Failure(status.name)
         return key
@@ -264,13 +147,15 @@ class RocketMQUser(User):
         :param timeout: seconds.
         :param name: in the report; None for the topic.
         """
-        with measured(self.environment, "RMQ-E2E", name or topic, context=self.context()) as report:
-            report["response_time"] = self._clients.expect(key, timeout) * 1000
+        with measured(self.environment, "RMQ-E2E", name or topic, context=self.context()) as told:
+            told["response_time"] = self._clients.expect(key, timeout) * 1000
 
     def request(
         self, topic: str, body: bytes | str, timeout: float = 10.0, *, name: str | None = None, **options: Any
     ) -> MessageExt:
         """Send a message and wait for the reply to it, reported as ``RMQ-REQUEST`` with the reply's length.
+
+        With :func:`arrivals` as :meth:`send`.
 
         :param topic: the topic.
         :param body: the body.
@@ -279,60 +164,39 @@ class RocketMQUser(User):
         :param options: further arguments of :class:`~grocketmq.model.message.Message`.
         :returns: the reply.
         """
-        with measured(self.environment, "RMQ-REQUEST", name or topic, context=self.context()) as report:
-            reply = self.producer.request(Message(topic, body, **options), timeout)
-            report["response_length"] = len(reply.body)
+        late = self._take_lateness()
+        with measured(self.environment, "RMQ-REQUEST", name or topic, context=self.context(), late=late) as told:
+            reply = self._producer.request(Message(topic, body, **options), timeout)
+            told["response_length"] = len(reply.body)
         return reply
 
-    def _make(self) -> _Clients:
-        return _Clients(self.environment, self.host, self.topics, self.options)
+    def _take_lateness(self) -> float:
+        """Seconds that the task began late; once a task."""
+        due, self._due = self._due, None
+        return 0.0 if due is None else max(0.0, perf_counter() - due)
 
 
-@contextmanager
-def measured(environment: Any, kind: str, name: str, length: int = 0, context: Any = None) -> Iterator[dict[str, Any]]:
-    """Report how long the block takes.
+def arrivals(per_second: float) -> Callable[[Any], float]:
+    """A ``wait_time`` by a timetable: a user's tasks are due at equal intervals, however long each takes.
 
-    An ``Exception`` in it is reported as a failure and ends the task, by Locust's ``RescheduleTask``.
+    One that took too long makes the next ones begin late, at once after each other, until the timetable is kept again; and
+    what they report counts from when they were due.  So a broker that stands still for 5 s shows in as many measurements as
+    there would have been users at it, and not as one slow send and a lower rate (coordinated omission).
 
-    :param environment: the user's.
-    :param kind: the type in the report.
-    :param name: the name in the report.
-    :param length: bytes.
-    :param context: what :meth:`User.context` gave.
-    :returns: what is reported; the block may set ``response_time`` (ms) and ``response_length``.
+    ::
+
+        class Shop(RocketMQUser):
+            wait_time = arrivals(0.1)
+
+    :param per_second: tasks of each user a second.
     """
-    report = {"response_length": length}
-    began = perf_counter()
-    try:
-        yield report
-    except Exception as error:
-        fire(environment, kind, name, perf_counter() - began, 0, error, context)
-        raise RescheduleTask from error
-    seconds = report.get("response_time", (perf_counter() - began) * 1000) / 1000
-    fire(environment, kind, name, seconds, report["response_length"], None, context)
+    if not per_second > 0:
+        raise ConfigError(f"arrivals of {per_second!r} tasks a second; it must be more than 0")
 
+    def wait_time(self: Any) -> float:
+        user = getattr(self, "user", self)  # of a task set
+        now = perf_counter()
+        user._due = user._timetable = (now if user._timetable is None else user._timetable) + 1 / per_second
+        return max(0.0, float(user._due) - now)
 
-def fire(
-    environment: Any, kind: str, name: str, seconds: float, length: int = 0, error: Exception | None = None, context: Any = None
-) -> None:
-    """Tell Locust of one step.
-
-    :param environment: the user's.
-    :param kind: the type in the report.
-    :param name: the name in the report.
-    :param seconds: how long it took; below 0, by the clocks of two machines, counts as 0.
-    :param length: bytes.
-    :param error: why it failed; None if it did not.
-    :param context: what :meth:`User.context` gave.
-    """
-    environment.events.request.fire(
-        request_type=kind,
-        name=name,
-        response_time=max(0.0, seconds * 1000),
-        response_length=length,
-        exception=None if error is None else Failure.of(error),
-        context=context or {},
-        start_time=time() - seconds,
-        url=None,
-        response=None,
-    )
+    return wait_time

@@ -8,19 +8,25 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import events
+from locust import events, runners
 from locust.runners import WorkerRunner
+
+from grocketmq.contrib.locust import report
+
+
+runners.WORKER_REPORT_INTERVAL = 0.5
 
 
 @events.init.add_listener
 def watch(environment: Any, **kwargs: Any) -> None:
     if not isinstance(environment.runner, WorkerRunner):
         gevent.spawn(end, environment.runner, json.loads(os.environ["ENOUGH"]))
-        events.quit.add_listener(lambda **_: report(environment.runner))
+        events.quit.add_listener(lambda **_: write(environment))
 
 
 def end(runner: Any, enough: dict[str, int]) -> None:
@@ -36,9 +42,11 @@ def counts(runner: Any) -> Counter[str]:
     return found
 
 
-def report(runner: Any) -> None:
+def write(environment: Any) -> None:
+    stats, found = environment.stats, report(environment)
     told = {
-        "steps": {kind: runner.stats.get(name, kind).to_dict() for name, kind in runner.stats.entries},
-        "failures": [failure.to_dict() for failure in runner.errors.values()],
+        "steps": [{**entry.to_dict(), "times": dict(entry.response_times)} for entry in stats.entries.values()],
+        "failures": [failure.to_dict() for failure in stats.errors.values()],
+        "report": None if found is None else {**asdict(found), **asdict(found.account), "lost": found.account.lost},
     }
     Path(os.environ["REPORT"]).write_text(json.dumps(told))

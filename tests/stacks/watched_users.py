@@ -1,0 +1,29 @@
+"""Users whose messages are followed to the end, by workers that share them out or by one process."""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+
+from locust import constant_throughput, task
+
+from grocketmq.contrib.locust import RocketMQUser
+
+#: Messages that were handled, of all users.
+handled = count(1)
+
+
+class Watched(RocketMQUser):
+    topics = ("load_orders",)
+    options = {"try_timeout": 0.5}  # noqa: RUF012
+    one_group = "ONE_GROUP" in os.environ
+    wait_time = constant_throughput(10)
+
+    @classmethod
+    def handle(cls, msg):  # type: ignore[no-untyped-def]
+        if next(handled) == 20:
+            raise ValueError("on purpose")
+
+    @task
+    def order(self):  # type: ignore[no-untyped-def]
+        self.send("load_orders", b"x" * 100)
