@@ -7,20 +7,20 @@ It makes the topics it needs, and answers the users' questions itself: in a real
 """
 
 import gevent
-from locust import constant_throughput, events, task
+from locust import events, task
 from locust.runners import WorkerRunner
 
 from grocketmq import ConsumeFromWhere, Producer, PushConsumer, create_reply
-from grocketmq.contrib.locust import RocketMQUser
+from grocketmq.contrib.locust import RocketMQUser, arrivals
 
 ORDERS, QUESTIONS = "load_orders", "load_questions"
 
 
 class Shop(RocketMQUser):
-    """Once a second: an order, sent, stored and maybe waited for, or a question."""
+    """Once a second, however long the last one took: an order, sent, stored and maybe waited for, or a question."""
 
     topics = (ORDERS,)
-    wait_time = constant_throughput(1)
+    wait_time = arrivals(1)
 
     @classmethod
     def handle(cls, msg):

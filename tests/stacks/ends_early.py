@@ -18,7 +18,6 @@ from locust.runners import WorkerRunner
 
 from grocketmq.contrib.locust import report
 
-
 runners.WORKER_REPORT_INTERVAL = 0.5
 
 

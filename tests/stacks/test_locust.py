@@ -183,7 +183,7 @@ def see_what_goes_wrong(cluster: EmbeddedCluster, tmp_path: Path, processes: int
     arguments = ["-u", "20", "-r", "100", *(["--processes", "2"] if processes == 2 else [])]
     file, enough = "tests/stacks/watched_users.py", {"RMQ-SEND": 400}
     with locust(cluster, tmp_path, *arguments, file=file, enough=enough, **several) as server:
-        told = Told(server, tmp_path, status=1)
+        told = Told(server, tmp_path, status=3)
     assert [fault.taken for fault in faults] == [1, 1, 1, 1]
     report = told.report
     assert (report["lost"], report["out_of_order"]) == (2, 1), server.log

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from itertools import count
 
-from locust import constant_throughput, task
+from locust import constant_throughput, events, task
 
-from grocketmq.contrib.locust import RocketMQUser
+from grocketmq.contrib.locust import RocketMQUser, report
 
 #: Messages that were handled, of all users.
 handled = count(1)
+
+
+@events.quitting.add_listener
+def judge(environment, **kwargs):  # type: ignore[no-untyped-def]
+    found = report(environment)
+    if found is not None and found.account.lost:
+        environment.process_exit_code = 3
 
 
 class Watched(RocketMQUser):

@@ -3,7 +3,7 @@
 Each process numbers the messages it sends: they are a *stream*.  A message carries a stamp: the run, the stream, its number,
 and the number below which all sends of the stream had ended when its own began, its *floor*.  Two sends that overlap may be
 stored in either order.  But in one queue a message must not come after one whose floor is above its number: that one was sent
-later.
+later.  So no order is called broken that is not; but while a send takes long, those behind it are not judged.
 
 A process notes what it sends and what comes to it in a :class:`Recorder`.  The reports of all recorders are merged in one
 :class:`Ledger`, whichever comes first, so a message may be sent by one process and come to another.

@@ -72,14 +72,15 @@ class Report:
 
     def lines(self) -> list[str]:
         """For people."""
-        one = self.account
-        lines = [
-            f"sent {one.sent}, failed {one.failed}, {one.sent_bytes / 1e6:.1f} MB",
-            f"came {one.arrived}, {one.arrived_bytes / 1e6:.1f} MB",
-            f"lost {one.lost}, duplicates {one.duplicates}, out of order {one.out_of_order}, redelivered {one.redelivered}, "
-            f"came though their send had failed {one.unsure}",
-            f"lag at the end {sum(self.lag.values())}, at most {self.most_lag}",
-        ]
+        one, lines = self.account, []
+        if one.sent or one.failed:
+            lines = [
+                f"sent {one.sent}, failed {one.failed}, {one.sent_bytes / 1e6:.1f} MB",
+                f"came {one.arrived}, {one.arrived_bytes / 1e6:.1f} MB",
+                f"lost {one.lost}, duplicates {one.duplicates}, out of order {one.out_of_order}, "
+                f"redelivered {one.redelivered}, came though their send had failed {one.unsure}",
+                f"lag at the end {sum(self.lag.values())}, at most {self.most_lag}",
+            ]
         worst = sorted(self.lag.items(), key=lambda item: -item[1])
         lines += [f"  {count:>8} in {queue}" for queue, count in worst[:_PRINTED_QUEUES]]
         if self.still_down:
@@ -128,12 +129,14 @@ class Book:
     def __init__(self) -> None:
         self._ledgers: dict[str, Ledger] = {}
         self._report = Report()
+        self._told = False
         #: Workers without users, and those of them that have ended.
         self.idle: set[str] = set()
         self.ended: set[str] = set()
 
     def merge(self, told: Mapping[str, Any]) -> None:
         """Take a report in."""
+        self._told = True
         for name, account in told["accounts"].items():
             self._ledgers.setdefault(name, Ledger()).merge(account)
 
@@ -154,7 +157,7 @@ class Book:
         for ledger in self._ledgers.values():
             self._report.account += ledger.account()
         self._report.silent = silent
-        return self._report if self._ledgers else None
+        return self._report if self._told else None
 
 
 class _State:
@@ -185,9 +188,7 @@ def clients_of(user: Any) -> Clients:
 
 
 def report(environment: Any) -> Report | None:
-    """What the last test has come to, from ``test_stop`` on.
-
-    Of several processes the master knows.
+    """What the last test has come to, for listeners of ``quitting``; of several processes the master knows.
 
     :param environment: Locust's.
     :returns: None before the first test has stopped, and when no RocketMQ user took part in it.
@@ -204,9 +205,10 @@ def watch(environment: Any, **kwargs: Any) -> None:
     events, runner = environment.events, environment.runner
     events.test_start.add_listener(_begin)
     events.test_stop.add_listener(_end)  # not quitting, which comes while users are at work
+    if not isinstance(runner, MasterRunner):
+        events.quitting.add_listener(_stop_first)
     if isinstance(runner, WorkerRunner):
         events.report_to_master.add_listener(lambda client_id, data: _add_report(environment, data))
-        events.quitting.add_listener(_stop_first)
         runner.register_message(_STOP, _asked_to_stop, concurrent=True)
         runner.register_message(_DRAIN, lambda environment, msg: _states[environment].drain.set())
     elif isinstance(runner, MasterRunner):
@@ -255,10 +257,23 @@ def _clock_lines(stats: Any) -> list[str]:
             consumed = stats.entries[name, "RMQ-CONSUME"].min_response_time
         if stored is not None and consumed is not None:
             ahead = (stored - consumed) / 2
-            lines.append(
-                f"clocks: brokers of {name} ahead by about {ahead:.0f} ms (fastest {stored:.0f} ms to, {consumed:.0f} ms from)"
-            )
+            fastest = f"fastest {stored:.0f} ms to, {consumed:.0f} ms from"
+            lines.append(f"clocks: brokers of {name} ahead by about {round(ahead)} ms ({fastest})")
     return lines
+
+
+def _stop_first(environment: Any, **kwargs: Any) -> None:
+    """This process quits, with users at work maybe: report before its exit code is chosen, and before a master hears that a
+    worker is no more."""
+    if environment.runner.state not in (STATE_CLEANUP, STATE_STOPPED):
+        environment.runner.stop()
+    state = _states[environment]
+    with gevent.Timeout(_patience(environment), False):
+        if state.run is not None:
+            state.drain.wait(_LEAVE_PAUSE)
+            state.drain.set()
+        while state.run is not None:
+            gevent.sleep(0.05)
 
 
 # -- in a worker ---------------------------------------------------------------------------------------------------------------
@@ -289,19 +304,6 @@ def _asked_to_stop(environment: Any, msg: Any, **kwargs: Any) -> None:
         runner.stop()
     elif runner.state == STATE_STOPPED and _states[environment].run is None:
         runner.send_message(_END, None)
-
-
-def _stop_first(environment: Any, **kwargs: Any) -> None:
-    """This worker quits by itself: report before the master is told that there is nobody any more."""
-    if environment.runner.state not in (STATE_CLEANUP, STATE_STOPPED):
-        environment.runner.stop()
-    state = _states[environment]
-    with gevent.Timeout(_patience(environment), False):
-        if state.run is not None:
-            state.drain.wait(_LEAVE_PAUSE)
-            state.drain.set()
-        while state.run is not None:
-            gevent.sleep(0.05)
 
 
 # -- in a master ---------------------------------------------------------------------------------------------------------------

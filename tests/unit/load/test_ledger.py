@@ -165,10 +165,14 @@ class Oracle:
         )
 
     def late(self, stamp: str) -> bool:
-        """Whether it came first after one, in its queue, that was sent when its own send had ended."""
+        """Whether it came first after one, in its queue, that was sent when its own send, and all before that, had ended."""
         first = next(index for index, (one, _) in enumerate(self.came) if one == stamp)
-        queue = self.came[first][1]
-        stream, ended = stamp.split(":")[1], self.spans[stamp][1]
+        queue, (_, stream, number, _) = self.came[first][1], stamp.split(":")
+        ended = max(
+            end
+            for other, (_, end) in self.spans.items()
+            if other.split(":")[1] == stream and int(other.split(":")[2]) <= int(number)
+        )
         return any(
             where == queue and other.split(":")[1] == stream and self.spans[other][0] > ended
             for other, where in self.came[:first]
