@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
 import gevent
-import greenlet
 import pytest
 
 from grocketmq import (
@@ -29,19 +30,14 @@ from grocketmq import (
 )
 from grocketmq.embedded import EmbeddedCluster
 from grocketmq.remoting.connection import MAX_IN_FLIGHT
+from tests.citizen.killing import MANY, Broken, Killed, killed_at
+from tests.meta.source import ROOT
 
 TOPIC, QUESTIONS, POPPED = "killed", "killed_questions", "killed_popped"
 QUEUE = MessageQueue(TOPIC, "broker-a", 0)
-#: Far more switches than any call takes.
-MANY = 60
-
 
 #: So that no call has been made before.
 NUMBERS = count(1)
-
-
-class Killed(BaseException):
-    """As a ``gevent.Timeout``: not an ``Exception``."""
 
 
 @pytest.fixture(scope="module")
@@ -50,39 +46,6 @@ def cluster() -> Iterator[EmbeddedCluster]:
         for topic in (TOPIC, QUESTIONS, POPPED):
             cluster.create_topic(topic)
         yield cluster
-
-
-def killed_at(number: int, call: Callable[[], Any], how: BaseException) -> bool:
-    """Run a call in a greenlet, and throw into it when it gives way for the so-many-th time.
-
-    :returns: whether it came so far.
-    """
-    seen = 0
-    hub = gevent.get_hub()
-
-    def run() -> None:
-        try:
-            call()
-        except Killed:
-            pass
-
-    job = gevent.Greenlet(run)
-
-    def trace(event: str, args: Any) -> None:
-        nonlocal seen
-        if event in ("switch", "throw") and args[0] is job and not job.dead:
-            seen += 1
-            if seen == number:
-                hub.loop.run_callback(lambda: None if job.dead else job.throw(how))
-
-    before = greenlet.settrace(trace)
-    try:
-        job.start()
-        assert job.join(20) is None
-        assert job.dead, "the call does not end"
-    finally:
-        greenlet.settrace(before)
-    return seen >= number
 
 
 def check_connections(client: Any) -> None:
@@ -128,7 +91,7 @@ def test_producer(cluster: EmbeddedCluster, name: str) -> None:
         if name == "request":
             stack.enter_context(replier(cluster, producer))
         for number in range(1, MANY):
-            for how in (Killed(), gevent.GreenletExit()):
+            for how in (Killed(), gevent.GreenletExit(), Broken()):
                 came_so_far = killed_at(number, lambda: PRODUCER_CALLS[name](producer), how)
                 result = producer.send(Message(TOPIC, "after"))
                 assert producer.view_message(result.offset_msg_id).body == b"after"
@@ -301,6 +264,18 @@ CONSUMER_CALLS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "suspend": ("push", lambda one: [change() for change in (one.suspend, one.resume)]),
     "rebalance": ("push", lambda one: one.rebalance()),
     "persist_offsets": ("push", lambda one: one.persist_offsets()),
+    "reset_offsets of listeners": ("push", lambda one: one.reset_offsets({QUEUE: next(NUMBERS)})),
+    "offsets": ("push", lambda one: one.offsets(TOPIC)),
+    "running_info": ("push", lambda one: one.running_info()),
+    "stats": ("push", lambda one: one.stats()),
+    "rebalance, in order": ("orderly", lambda one: one.rebalance()),
+    "rebalance, popping": ("pop", lambda one: one.rebalance()),
+    "unsubscribe from receiving": ("simple", lambda one: one.unsubscribe("killed_too")),
+    "fetch_subscribe_queues, polled": ("lite", lambda one: one.fetch_subscribe_queues(TOPIC)),
+    "reset_offsets, polled": ("lite", lambda one: one.reset_offsets({QUEUE: next(NUMBERS)})),
+    "rebalance, polled": ("lite", lambda one: one.rebalance()),
+    "persist_offsets, polled": ("lite", lambda one: one.persist_offsets()),
+    "running_info, polled": ("lite", lambda one: one.running_info()),
 }
 
 
@@ -309,12 +284,37 @@ def test_consumer(cluster: EmbeddedCluster, name: str) -> None:
     kind, call = CONSUMER_CALLS[name]
     with make(kind, cluster) as client:
         for number in range(1, MANY):
-            came_so_far = killed_at(number, lambda: call(client), Killed())
-            call(client)
-            check_connections(client)
+            for how in (Killed(), Broken()):
+                came_so_far = killed_at(number, lambda: call(client), how)
+                call(client)
+                check_connections(client)
             if not came_so_far:
                 return
         pytest.fail("the call takes more switches than were tried")
+
+
+#: Nothing to kill in: they name, tell or prepare.
+QUIET = {
+    "heartbeat_data",
+    "listener",
+    "orderly_listener",
+    "register_listener",
+    "topics",
+    "register_producer",
+    "register_consumer",
+}
+#: For those who look after clients, not for applications.
+INNER = {"abandon", "bind", "undo_start", "instance", "release", "consume_directly"}
+
+
+@pytest.mark.parametrize(
+    "kind", [Producer, TransactionProducer, PullConsumer, LitePullConsumer, PushConsumer, SimpleConsumer, MQClientManager]
+)
+def test_every_call_that_blocks_is_killed_here(kind: type) -> None:
+    public = {name: member for name, member in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")}
+    blocking = {name for name, member in public.items() if "never blocks" not in (member.__doc__ or "").split("\n\n")[0]}
+    tried = set(re.findall(r"\.(\w+)\b", (ROOT / "tests" / "citizen" / "test_killed.py").read_text()))
+    assert blocking - QUIET - INNER - tried == set()
 
 
 def test_acknowledging_what_was_popped(cluster: EmbeddedCluster) -> None:
