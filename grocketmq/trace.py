@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from enum import IntEnum
 from time import time_ns
+from typing import Any
 
 from gevent.event import Event
 
@@ -87,6 +88,10 @@ class Trace:
         self._failing = False
         self._tasks = TaskGroup(f"trace of {group}")
         self._tasks.loop("send traces", self._run)
+
+    def report(self) -> dict[str, Any]:
+        """What :meth:`~grocketmq.client.base.BaseClient.debug_dump` tells of it."""
+        return {**self._tasks.report(), "waiting": len(self._waiting), "dropped": self.dropped}
 
     # -- what is recorded ----------------------------------------------------------------------------------------------------
 
@@ -317,6 +322,9 @@ class TracedClient(BaseClient):
     def trace_dropped(self) -> int:
         """Trace records that were lost, for want of room or because no broker took them; 0 without ``trace=True``."""
         return 0 if self._trace is None else self._trace.dropped
+
+    def _debug(self) -> dict[str, Any]:
+        return {**super()._debug(), **({} if self._trace is None else {"trace": self._trace.report()})}
 
     def _start_hooks(self, instance: ClientInstance) -> None:
         """With the instance, before the client's work begins."""

@@ -74,6 +74,9 @@ class LiteMember(TracedClient):
         self._process_queues: dict[MessageQueue, ProcessQueue] = {}
         self._told: dict[str, set[MessageQueue]] = {}
 
+    def _debug(self) -> dict[str, Any]:
+        return {**super()._debug(), "queues": {str(queue): repr(one) for queue, one in self._process_queues.items()}}
+
     # -- start and stop ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:

@@ -10,6 +10,7 @@ import logging
 import re
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, time
 from typing import Any
 
@@ -102,7 +103,7 @@ class TaskGroup:
         :param first: seconds before the first run.
         """
         task = PeriodicTask(interval, run, first)
-        task.greenlet = self.spawn(name, task.loop, self, name)
+        task.greenlet = self.loop(name, partial(task.loop, self, name))
         self._periodic.append(task)
         return task
 

@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from grocketmq import ConsumeFromWhere, Message, Producer, PushConsumer
+from grocketmq import ConsumeFromWhere, LitePullConsumer, Message, Producer, PushConsumer
 from grocketmq.embedded import EmbeddedCluster
 
 
@@ -85,3 +85,53 @@ def test_debug_dump_names_what_failed(cluster: EmbeddedCluster) -> None:
         told = producer.debug_dump()["instance"]
         assert told["failures"] == {"bad": 1}
         assert "ZeroDivisionError" in json.dumps(told["last_failures"])
+
+
+#: What works in the background, of every client's instance and of each kind of consumer.
+SHARED = {"update routes", "heartbeat", "rebalance", "persist offsets"}
+LOOPS = {
+    "push": {"pull service", "listener", "check subscriptions", "sample stats", "clean expired", "send traces"},
+    "orderly": {"pull service", "listener", "check subscriptions", "sample stats", "renew locks"},
+    "pop": {"pop", "listener", "check subscriptions", "sample stats", "acknowledge at"},
+    "lite": {"pull", "check subscriptions", "sample stats"},
+}
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_every_loop_that_fails_is_counted_and_comes_back(cluster: EmbeddedCluster, kind: str) -> None:
+    """An error is thrown into everything that runs in the background; then messages come as before."""
+    got: list[str] = []
+    common: dict[str, Any] = {"namesrv": cluster.namesrv, "consume_from": ConsumeFromWhere.FIRST_OFFSET}
+    consumer: Any
+    if kind == "lite":
+        consumer = LitePullConsumer("chaos", **common)
+    else:
+        consumer = PushConsumer("chaos", pop=kind == "pop", listener_concurrency=3, trace=kind == "push", **common)
+        consumer.register_listener(lambda msgs: got.extend(msg.body.decode() for msg in msgs), orderly=kind == "orderly")
+    consumer.subscribe("watched")
+    with Producer("chaos", namesrv=cluster.namesrv, instance_name="another") as producer, consumer:
+
+        def consume(body: str) -> None:
+            producer.send(Message("watched", body))
+            with gevent.Timeout(15, AssertionError(f"{body!r} does not come: {consumer.debug_dump()}")):
+                while body not in got:
+                    got.extend(msg.body.decode() for msg in consumer.poll(0.01)) if kind == "lite" else gevent.sleep(0.01)
+
+        def told(what: str) -> set[str]:
+            dump = consumer.debug_dump()
+            return {name for part in (dump, dump["instance"], dump.get("trace", {})) for name in part.get(what, ())}
+
+        consume("before")
+        wanted = SHARED | LOOPS[kind]
+        assert wanted <= told("greenlets")
+        traces = [consumer._trace._tasks] if kind == "push" else []
+        for group in (consumer._tasks, consumer._instance.tasks, *traces):
+            for greenlet in list(group._group):
+                greenlet.kill(ZeroDivisionError("on purpose"), block=False)
+        with gevent.Timeout(10, AssertionError("not all are counted")):
+            while [name for name in wanted if name not in " ".join(told("failures"))]:
+                gevent.sleep(0.01)
+        gevent.sleep(0.05)
+        assert wanted <= told("greenlets")
+        assert any("watched" in queue for queue in consumer.debug_dump()["queues"]) or kind == "pop"
+        consume("after")
