@@ -242,8 +242,9 @@ def _end(environment: Any, **kwargs: Any) -> None:
         state.tasks.stop_periodic()
     state.report = state.book.close(silent)
     if state.report is not None:
-        for line in ("RocketMQ", *state.report.lines(), *_clock_lines(environment.stats), ""):
-            log.info(line)
+        lines = [*state.report.lines(), *_clock_lines(environment.stats)]
+        if lines:
+            log.info("\n".join(("RocketMQ", *lines, "")))
         if state.report.account.lost:
             fire(environment, "RMQ-LOST", "messages", 0.0, error=Failure("messages were lost"))
 
