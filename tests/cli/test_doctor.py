@@ -10,6 +10,7 @@ pytest.importorskip("click")
 pytest.importorskip("rich")
 
 from grocketmq import Credentials, TLSConfig
+from grocketmq.cli import doctor as doctor_module
 from grocketmq.cli.doctor import examine
 from grocketmq.embedded import EmbeddedCluster
 from tests.certificates import Authority
@@ -34,9 +35,26 @@ def test_a_healthy_cluster(patched: bool) -> None:
         for name in cluster.broker_names:
             assert f"broker {cluster.broker_address(name)} answers" in done.stdout
         assert f"name server {cluster.namesrv} answers" in done.stdout
+        assert "resolver thread" in done.stdout
+        assert "the event loop was" in done.stdout
         assert ("is monkey-patched" in done.stdout) is patched
         assert "FAIL" not in done.stdout
         assert doctor(namesrv=cluster.namesrv).status == 0
+
+
+def test_a_process_that_is_patched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "is_module_patched", lambda name: name != "threading")
+    with EmbeddedCluster() as cluster:
+        found = list(examine(cluster.namesrv))
+    [note] = [one for one in found if one.level == "note" and "in part" in one.what]
+    assert "threading are not" in note.what
+    assert "patch_all() first of all" in note.advice
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    done = doctor("no-such-host.invalid:9876")
+    assert done.status == 1
+    assert "FAIL  name server no-such-host.invalid:9876" in done.stdout
 
 
 def test_a_dead_name_server() -> None:
