@@ -21,8 +21,8 @@ test: $(VENV)/.tox
 lint: $(VENV)/.tox
 	$(BIN)/tox run -e lint,types
 
-bench: $(VENV)/.client
-	$(BIN)/python -m bench
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench --metrics
 
 soak: $(VENV)/.suite $(VENV)/.tox
 	$(BIN)/python -m pytest tests/broker tests/citizen -m 'slow or soak'
@@ -36,6 +36,10 @@ $(BIN)/python:
 
 $(VENV)/.client: setup.py pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[speed,cli,kapokmq]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.client
+	$(BIN)/python -m pip install --quiet prometheus-client
 	touch $@
 
 $(VENV)/.suite: setup.py pyproject.toml | $(BIN)/python
