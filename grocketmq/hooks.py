@@ -13,7 +13,7 @@ method                                     when it is called
 ``filter_messages(context)``               messages were pulled; returns those that are to be kept
 ``before_request(address, request)``,      every request and its answer
 ``after_response(address, request, ...)``
-``after_connect(address, seconds, error)`` a connection was made, or could not be; only with the two above
+``after_connect(address, seconds, ...)``   a connection was made, or could not be; only with the two above
 =========================================  =======================================================================
 
 They run in the greenlet whose work they look at, with the context variables of whoever called ``send``, or of the listener.

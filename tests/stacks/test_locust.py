@@ -177,7 +177,7 @@ def test_what_goes_wrong_with_messages_is_seen(tmp_path: Path, processes: int) -
 def see_what_goes_wrong(cluster: EmbeddedCluster, tmp_path: Path, processes: int) -> None:
     faults = [
         cluster.control(RequestCode.SEND_MESSAGE_V2, action, nth=nth, matches=of_orders)
-        for action, nth in ((swallow_answer, 40), (pretend, 50), (pretend, 60), (store_late, 70))
+        for action, nth in ((store_late, 20), (swallow_answer, 60), (pretend, 70), (pretend, 80))
     ]
     several = {"ONE_GROUP": "1"} if processes == 2 else {}
     arguments = ["-u", "20", "-r", "100", *(["--processes", "2"] if processes == 2 else [])]
@@ -187,10 +187,10 @@ def see_what_goes_wrong(cluster: EmbeddedCluster, tmp_path: Path, processes: int
     assert [fault.taken for fault in faults] == [1, 1, 1, 1]
     report = told.report
     assert (report["lost"], report["out_of_order"]) == (2, 1), server.log
-    # Members of a group who still share out its queues may both consume a message.
-    assert report["duplicates"] == 1 or (processes == 2 and report["duplicates"] > 1), server.log
+    # Each process's twentieth is redelivered.  Members of a group who still share out its queues may both consume a message.
+    found = (report["duplicates"], report["redelivered"])
+    assert found == (1, processes) or (processes == 2 and found >= (1, 2)), server.log
     assert (report["failed"], report["unsure"], report["silent"]) == (0, 0, 0)
-    assert report["redelivered"] == processes, "each process's twentieth"
     assert report["sent"] == told.count("RMQ-SEND") == report["arrived"] + 2
     assert told.failures == {
         ("RMQ-TRY", "RequestTimeout"): 1,
@@ -198,9 +198,9 @@ def see_what_goes_wrong(cluster: EmbeddedCluster, tmp_path: Path, processes: int
         ("RMQ-LOST", "messages were lost"): 1,
     }
     assert told.count("RMQ-TRY") == told.count("RMQ-SEND") + 1
-    assert told.slow("RMQ-SEND", 480) >= 1
+    assert told.slow("RMQ-SEND", 1400) >= 1
     came = report["arrived"] + report["duplicates"]
-    assert told.count("RMQ-HANDLE") == told.count("RMQ-CONSUME") == came + processes
+    assert told.count("RMQ-HANDLE") == told.count("RMQ-CONSUME") == came + report["redelivered"]
     if processes == 2:
         assert told.count("RMQ-E2E") == came, "each came to one of them"
     assert f"lost 2, duplicates {report['duplicates']}, out of order 1" in server.log
@@ -241,7 +241,7 @@ def test_brokers_that_stop_and_stand_still(cluster: EmbeddedCluster, tmp_path: P
     assert told.count("RMQ-START", "producer") == users
     assert told.count("RMQ-START", "consumer") == 1
     slow, slow_tries = told.slow("RMQ-SEND", 400), told.slow("RMQ-TRY", 400)
-    assert slow > 4 * slow_tries > 0, (slow, slow_tries)
+    assert slow > 2 * slow_tries > 0, (slow, slow_tries)
     assert told.report["failed"] > 0
     assert (told.report["lost"], told.report["out_of_order"], told.report["still_down"]) == (0, 0, []), server.log
     assert Counter(kind for kind, _ in told.failures).keys() <= {"RMQ-SEND", "RMQ-TRY", "RMQ-CONNECT"}

@@ -22,7 +22,7 @@ def judge(environment, **kwargs):  # type: ignore[no-untyped-def]
 
 class Watched(RocketMQUser):
     topics = ("load_orders",)
-    options = {"try_timeout": 0.5}  # noqa: RUF012
+    options = {"try_timeout": 1.5}  # noqa: RUF012
     one_group = "ONE_GROUP" in os.environ
     wait_time = constant_throughput(10)
 

@@ -226,6 +226,8 @@ class _Stream:
         #: Numbers whose send failed, and whether they came.
         self._failed: OrderedDict[int, bool] = OrderedDict()
         self._late: OrderedDict[int, None] = OrderedDict()
+        #: Numbers of which it was heard first that they had come again: another process has yet to report that they came.
+        self._again_first: OrderedDict[int, None] = OrderedDict()
         self._late_forgotten = 0
 
     @property
@@ -239,10 +241,15 @@ class _Stream:
             self.unsure += 1
         elif came is None and self._first(number):
             self.arrived += 1
-            if late:
+            if again:
+                self._again_first[number] = None
+                _drop_oldest(self._again_first)
+            elif late:
                 self._late[number] = None
                 self._late_forgotten += _drop_oldest(self._late)
-        elif again:
+        elif again or number in self._again_first:
+            if not again:
+                del self._again_first[number]
             self.redelivered += 1
         else:
             self.duplicates += 1
@@ -251,6 +258,7 @@ class _Stream:
         self.failures += 1
         came = not self._first(number)
         if came:  # before this was known
+            self._again_first.pop(number, None)
             self.arrived -= 1
             self.unsure += 1
             self._late.pop(number, None)

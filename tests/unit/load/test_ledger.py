@@ -66,6 +66,15 @@ def test_one_that_only_comes_again_is_not_lost() -> None:
     assert (found.lost, found.redelivered) == (0, 0)
 
 
+def test_that_it_came_again_may_be_heard_before_that_it_came() -> None:
+    one, other = Recorder("run", "a", others=True), Recorder("run", "b", others=True)
+    [stamp] = sent(one, 1)
+    one.arrive(stamp, "q1", 10)
+    other.arrive(stamp, "retry", 10, again=True)
+    found = account(other, one)
+    assert (found.arrived, found.duplicates, found.redelivered) == (1, 0, 1)
+
+
 def test_order_is_that_of_a_queue() -> None:
     recorder = Recorder("run", "a")
     one, two, three = sent(recorder, 3)
