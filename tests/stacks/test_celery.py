@@ -25,7 +25,7 @@ from grocketmq import AutoBatch
 app.conf.broker_transport_options = {
     "data_folder_in": "queue", "data_folder_out": "queue", "processed_folder": "processed", "control_folder": "control"
 }
-gathering = Producer("gathering", auto_batch=AutoBatch(max_delay=4.0), send_timeout=20)
+gathering = Producer("gathering", auto_batch=AutoBatch(max_delay=8.0), send_timeout=40)
 
 @worker_init.connect
 def start_too(**kwargs):
