@@ -155,7 +155,7 @@ def test_a_thousand_lives(cluster: EmbeddedCluster) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_five_hundred_broker_restarts(cluster: EmbeddedCluster) -> None:
     restarts(cluster, 500, patient=True)
 
