@@ -5,6 +5,7 @@ An object in the option ``hooks`` has any of these methods:
 =========================================  =======================================================================
 method                                     when it is called
 =========================================  =======================================================================
+``before_start(client)``                   a client is about to start, in a forked child too
 ``before_send(context)``                   a message is about to be checked and sent; may add to its properties
 ``after_send(context)``                    it was sent, or failed for good
 ``after_try(context)``                     one try of a send has ended; a batch's tries are one message's
@@ -41,6 +42,7 @@ __all__ = ["ConsumeMessageContext", "FilterMessageContext", "Hooks", "SendMessag
 log = logging.getLogger(__name__)
 
 _METHODS = (
+    "before_start",
     "before_send",
     "after_send",
     "after_try",
@@ -176,6 +178,7 @@ class Hooks:
         for hook in hooks:
             if not any(hasattr(hook, name) for name in _METHODS):
                 raise ConfigError(f"hook {hook!r} has none of the methods {', '.join(_METHODS)}")
+        self.before_start = _methods(hooks, "before_start")
         self.before_send = _methods(hooks, "before_send")
         self.after_send = _methods(hooks, "after_send")
         self.after_try = _methods(hooks, "after_try")
@@ -192,6 +195,10 @@ class Hooks:
     def on_consume(self) -> bool:
         """Whether any looks at what is consumed."""
         return bool(self.before_consume or self.after_consume)
+
+    def starting(self, client: object) -> None:
+        """Tell that a client is about to start; blocks as long as the hooks do."""
+        _tell(self.before_start, client)
 
     def begin_send(
         self, group: str, messages: Sequence[Message], mode: SendMode, *, transactional: bool = False

@@ -331,6 +331,7 @@ class TracedClient(BaseClient):
         if self._config.trace:
             self._trace = Trace(self._group, instance, self._config.trace_topic)
             self._hooks = Hooks((*self._config.hooks, self._trace))
+        self._hooks.starting(self)
 
     def _stop_trace(self, deadline: Deadline) -> None:
         """After the client's work has ended, while its instance lives."""

@@ -50,9 +50,12 @@ def note_started(client: Leaver) -> None:
 
 def started_clients() -> list[Leaver]:
     """The clients of this process that were started and are not shut down, in no order; never blocks."""
-    return [
-        client for client in _started if client.state in (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
-    ]
+    alive = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
+    while True:
+        try:
+            return [client for client in _started if client.state in alive]
+        except RuntimeError:  # another thread has started one meanwhile
+            continue
 
 
 def shutdown_all(timeout: float = 10.0) -> None:

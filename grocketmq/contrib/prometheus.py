@@ -13,7 +13,8 @@ metric                               labels                    meaning
 ===================================  ========================  ===============================================================
 ``rocketmq_sends_total``             topic, group, outcome     calls of ``send`` and its sisters; outcome is ``ok`` or the
                                                                name of the error
-``rocketmq_sent_messages_total``     topic, group              messages that brokers have stored
+``rocketmq_sent_messages_total``     topic, group              messages that brokers have stored, those sent oneway and half
+                                                               messages too
 ``rocketmq_sent_bytes_total``        topic, group              their bodies
 ``rocketmq_send_seconds``            topic, group              a histogram: calls, all their tries
 ``rocketmq_consumed_total``          topic, group              messages that listeners have consumed
@@ -29,7 +30,8 @@ metric                               labels                    meaning
 ===================================  ========================  ===============================================================
 
 The last five are read when they are asked for.  In the multi-process mode of ``prometheus_client``
-(``PROMETHEUS_MULTIPROC_DIR``) they are left out, since only the process that is asked could tell its own.
+(``PROMETHEUS_MULTIPROC_DIR``) each process writes its own every 5 s while it has clients, and the values of one label are
+added up over the processes that live.
 """
 
 from __future__ import annotations
@@ -42,14 +44,17 @@ from math import inf
 from time import time
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+import gevent
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from grocketmq import LitePullConsumer, PushConsumer
+from grocketmq import GRocketMQError, LitePullConsumer, Message, PushConsumer
 from grocketmq.client.base import BaseClient
 from grocketmq.client.leaving import started_clients
 from grocketmq.hooks import ConsumeMessageContext, SendMessageContext
+from grocketmq.runtime.forks import drop_in_child
+from grocketmq.runtime.tasks import TaskGroup
 
 __all__ = ["ClientCollector", "PrometheusHook"]
 
@@ -57,12 +62,23 @@ _LABELS = ("topic", "group")
 #: Seconds: from a broker beside us to one that is in trouble.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+#: Name to meaning and label.
+_GAUGES = {
+    "rocketmq_hub_lag_seconds": ("Worst lateness of the event loop", "client_id"),
+    "rocketmq_calls_in_flight": ("Calls that wait for an answer", "client_id"),
+    "rocketmq_consumer_queues": ("Queues of this process", "group"),
+    "rocketmq_consumer_cached": ("Messages pulled, not consumed", "group"),
+    "rocketmq_consumer_lag": ("Messages not consumed, as of the last pull", "group"),
+}
+#: Seconds between two looks at the clients, where several processes write gauges.
+_WRITE_INTERVAL = 5.0
+
 
 class PrometheusHook:
     """A hook that counts and measures; make one for a process, and give it to all clients.
 
     :param registry: where the metrics are registered.
-    :param clients: whether to register a :class:`ClientCollector` too.
+    :param clients: whether to tell of the clients too, by a :class:`ClientCollector`.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, clients: bool = True) -> None:
@@ -92,12 +108,21 @@ class PrometheusHook:
         #: Looking a metric up by its labels takes longer than counting with it.
         self._of_sends: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._of_listeners: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self._gauges = _SharedGauges(registry) if clients and several else None
         if clients and not several:
             registry.register(ClientCollector())
 
+    def before_start(self, client: object) -> None:
+        """Have gauges written, where several processes do."""
+        if self._gauges is not None:
+            self._gauges.write_on()
+
     def after_send(self, context: SendMessageContext) -> None:
         """Count a call of send."""
-        labels = (context.messages[0].topic, context.group)
+        first: object = context.message
+        if not isinstance(first, Message):  # the program was told that it is none
+            return
+        labels = (first.topic, context.group)
         sends, seconds, messages, sent_bytes = self._of_sends.get(labels) or self._new_of_sends(labels)
         seconds.observe(context.seconds)
         if context.error is None:
@@ -135,7 +160,8 @@ class PrometheusHook:
 
 
 class _Count:
-    """A counter.  Its line is one step for other threads, and costs a seventh of ``prometheus_client``'s lock and checks."""
+    """A counter at a seventh of the cost of ``prometheus_client``'s, which has a lock: under that of CPython its line is one
+    step, also for clients in several threads."""
 
     __slots__ = ("value",)
 
@@ -154,7 +180,7 @@ class _Count:
 
 
 class _Times:
-    """A histogram of seconds, likewise."""
+    """A histogram of seconds, likewise; who reads it may find a time counted and not yet added up."""
 
     __slots__ = ("counts", "total")
 
@@ -191,7 +217,7 @@ class _Tally:
         self._values: dict[tuple[str, ...], _Count | _Times] = {}
 
     def labels(self, *labels: str) -> _Count | _Times:
-        return self._values.setdefault(labels, self._kind())
+        return self._values.setdefault(tuple(map(str, labels)), self._kind())
 
     def describe(self) -> Iterable[Metric]:
         return [self._kind.family(*self._about)]
@@ -204,28 +230,84 @@ class _Tally:
 
 
 class ClientCollector:
-    """Reads gauges from the clients that this process has started, when it is asked to; never blocks."""
+    """Reads gauges from the clients that this process has started, when it is asked to.
 
-    def collect(self) -> Iterable[Any]:
+    Blocks until their event loops have answered.  A client that does not tell within some seconds, since its loop does not
+    turn, is left out.
+    """
+
+    def describe(self) -> Iterable[Metric]:
+        """The gauges, without their values."""
+        return [GaugeMetricFamily(name, text, labels=[label]) for name, (text, label) in _GAUGES.items()]
+
+    def collect(self) -> Iterable[Metric]:
         """The gauges."""
-        lag = GaugeMetricFamily("rocketmq_hub_lag_seconds", "Worst lateness of the event loop", labels=["client_id"])
-        calls = GaugeMetricFamily("rocketmq_calls_in_flight", "Calls that wait for an answer", labels=["client_id"])
-        queues = GaugeMetricFamily("rocketmq_consumer_queues", "Queues of this process", labels=["group"])
-        cached = GaugeMetricFamily("rocketmq_consumer_cached", "Messages pulled, not consumed", labels=["group"])
-        behind = GaugeMetricFamily("rocketmq_consumer_lag", "Messages not consumed, as of the last pull", labels=["group"])
-        instances: dict[str, tuple[float, int]] = {}
-        for client in started_clients():
-            if isinstance(client, BaseClient):
-                told = client.debug_dump()
-                if (shared := told.get("instance")) is not None:
-                    in_flight = sum(one["in_flight"] for one in shared["connections"].values())
-                    instances[str(client.client_id)] = (told["process"]["hub_lag"]["worst"], in_flight)
-                if isinstance(client, PushConsumer | LitePullConsumer):
-                    stats = client.stats()
-                    queues.add_metric([client.group], len(stats.lag))
-                    cached.add_metric([client.group], stats.cached_messages)
-                    behind.add_metric([client.group], sum(stats.lag.values()))
-        for name, (worst, in_flight) in instances.items():
-            lag.add_metric([name], worst)
-            calls.add_metric([name], in_flight)
-        return [lag, calls, queues, cached, behind]
+        for name, values in _look().items():
+            text, label = _GAUGES[name]
+            family = GaugeMetricFamily(name, text, labels=[label])
+            for labelled, value in values.items():
+                family.add_metric([labelled], value)
+            yield family
+
+
+class _SharedGauges:
+    """The same for several processes: each writes its own every few seconds, and a scrape adds them up.
+
+    :param registry: where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._gauges = {
+            name: Gauge(name, text, [label], registry=registry, multiprocess_mode="livesum")
+            for name, (text, label) in _GAUGES.items()
+        }
+        self._written: dict[str, set[str]] = {name: set() for name in _GAUGES}
+        self._writer: gevent.Greenlet | None = None
+        drop_in_child(self)
+
+    def abandon(self) -> None:
+        """In a forked child: the parent tells of the parent's clients."""
+        self._writer = None
+        self._written = {name: set() for name in _GAUGES}
+
+    def write_on(self) -> None:
+        """Write, until this process has no client any more; never blocks."""
+        if self._writer is None or self._writer.dead:
+            self._writer = TaskGroup("metrics").loop("write gauges", self._run)
+
+    def _run(self) -> None:
+        idle = 0
+        while idle < 2:  # a client that is about to start may not be among them yet
+            idle = 0 if started_clients() else idle + 1
+            self._write(_look())
+            gevent.sleep(_WRITE_INTERVAL, ref=False)
+
+    def _write(self, found: dict[str, dict[str, float]]) -> None:
+        for name, values in found.items():
+            gone = dict.fromkeys(self._written[name] - values.keys(), 0.0)
+            self._written[name].update(values)
+            for labelled, value in {**gone, **values}.items():
+                self._gauges[name].labels(labelled).set(value)
+
+
+def _look() -> dict[str, dict[str, float]]:
+    """Of each gauge the values by label, of this process."""
+    found: dict[str, dict[str, float]] = {name: {} for name in _GAUGES}
+    lag, calls, queues, cached, behind = found.values()
+    for client in started_clients():
+        if not isinstance(client, BaseClient):
+            continue
+        try:
+            told = client.debug_dump()
+            stats = client.stats() if isinstance(client, PushConsumer | LitePullConsumer) else None
+        except GRocketMQError:  # its event loop does not turn, or it has just stopped
+            continue
+        if (shared := told.get("instance")) is not None:
+            name = str(client.client_id)
+            lag[name] = told["process"]["hub_lag"]["worst"]
+            calls[name] = sum(one["in_flight"] for one in shared["connections"].values())
+        if stats is not None:
+            queues[client.group] = queues.get(client.group, 0) + len(stats.lag)
+            cached[client.group] = cached.get(client.group, 0) + stats.cached_messages
+            behind[client.group] = behind.get(client.group, 0) + sum(stats.lag.values())
+    return found

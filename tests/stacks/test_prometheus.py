@@ -10,9 +10,11 @@ import gevent
 import pytest
 
 from grocketmq import (
+    ClientStateError,
     ConsumeFromWhere,
     ConsumeMessageContext,
     Message,
+    MessageError,
     MessageExt,
     MessageQueue,
     Producer,
@@ -131,6 +133,95 @@ def test_several_processes(cluster: EmbeddedCluster, tmp_path: Any, monkeypatch:
     done = run_program("-c", MULTI, namesrv=cluster.namesrv)
     assert done.status == 0, done.stderr
     assert re.search(r'rocketmq_sends_total\{group="multi",outcome="ok",topic="web"\} 3.0', done.stdout), done.stdout
+
+
+GAUGES = """
+import os, time, gevent
+from prometheus_client import CollectorRegistry, multiprocess
+from grocketmq import ConsumeFromWhere, PushConsumer
+from grocketmq.contrib import prometheus
+
+prometheus._WRITE_INTERVAL = 0.02
+metrics = prometheus.PrometheusHook()
+
+
+def value(name):
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    samples = [sample for family in registry.collect() for sample in family.samples if sample.name == name]
+    return {tuple(sample.labels.values()): sample.value for sample in samples}
+
+
+def until(wanted, name):
+    end = time.monotonic() + 20
+    while value(name) != wanted:
+        assert time.monotonic() < end, f"{name}: {value(name)}, not {wanted}"
+        gevent.sleep(0.01)
+
+
+def consumer():
+    one = PushConsumer("gauged", hooks=[metrics])
+    one.subscribe("web")
+    one.register_listener(print)
+    return one
+
+
+first = consumer()
+first.start()
+until({("gauged",): 10.0}, "rocketmq_consumer_queues")
+assert set(value("rocketmq_hub_lag_seconds")) == {(first.client_id,)}
+child = os.fork()
+if not child:
+    with consumer() as second:
+        while len(second.queues()) < 3:  # some of them are its own now
+            gevent.sleep(0.01)
+        until({("gauged",): 10.0}, "rocketmq_consumer_queues")
+        assert len(value("rocketmq_hub_lag_seconds")) == 2, value("rocketmq_hub_lag_seconds")
+    os._exit(0)
+while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+    gevent.sleep(0.01)
+assert ended[1] == 0
+multiprocess.mark_process_dead(child)
+until({("gauged",): 10.0}, "rocketmq_consumer_queues")
+first.shutdown()
+until({("gauged",): 0.0}, "rocketmq_consumer_queues")
+metrics._gauges._writer.join(5)
+assert metrics._gauges._writer.dead
+"""
+
+
+def test_gauges_of_several_processes(cluster: EmbeddedCluster, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    cluster.create_topic("web", queues=4)
+    done = run_program("-c", GAUGES, namesrv=cluster.namesrv)
+    assert done.status == 0, done.stderr
+
+
+def test_a_client_that_does_not_tell_is_left_out(
+    cluster: EmbeddedCluster, registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PrometheusHook(registry)
+    with Producer("good", namesrv=cluster.namesrv) as good, Producer("bad", namesrv=cluster.namesrv, instance_name="x") as bad:
+
+        def fail() -> None:
+            raise ClientStateError("its event loop does not turn")
+
+        monkeypatch.setattr(bad, "debug_dump", fail)
+        lags = registry.restricted_registry(["rocketmq_hub_lag_seconds"]).collect()
+        assert [one.labels for family in lags for one in family.samples] == [{"client_id": good.client_id}]
+
+
+@pytest.mark.parametrize("topic", [None, 5])
+def test_a_wrong_topic_does_not_spoil_the_page(cluster: EmbeddedCluster, registry: Any, topic: Any) -> None:
+    with Producer("p", namesrv=cluster.namesrv, hooks=[PrometheusHook(registry)]) as producer:
+        message = Message("web", "x")
+        message.topic = topic
+        for wrong in (message, "no message"):
+            with pytest.raises(MessageError):
+                producer.send(wrong)
+    assert f'rocketmq_sends_total{{group="p",outcome="MessageError",topic="{topic}"}} 1.0' in (
+        prometheus_client.generate_latest(registry).decode()
+    )
 
 
 def test_dashboard_shows_metrics_that_are_there(registry: Any) -> None:
