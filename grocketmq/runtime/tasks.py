@@ -178,16 +178,19 @@ class TaskGroup:
 
     def _supervised(self, name: str, run: Callable[[], object]) -> None:
         backoff = Backoff()
+        pause = 0.0
         while True:
-            began = monotonic()
+            began = monotonic() + pause
             try:
+                if pause:
+                    gevent.sleep(pause)  # in here, as a Timeout that a listener left running may end a pause, too
                 run()
                 return
             except FAILURES as error:
                 self.failed(name, error)
             if monotonic() - began > HEALTHY:
                 backoff.reset()
-            gevent.sleep(backoff.next())
+            pause = backoff.next()
 
 
 class PeriodicTask:

@@ -149,6 +149,25 @@ def test_a_timeout_that_is_let_through_is_a_failure_like_others(group: TaskGroup
     assert group.failures == {"loop": 1, "tick": 1, "once": 1}
 
 
+@pytest.mark.usefixtures("_quiet")
+def test_a_timeout_in_the_pause_after_a_failure_ends_no_loop(group: TaskGroup) -> None:
+    """A listener that let a Timeout run on has failed; it fires while the loop waits for its next turn."""
+    left_running = gevent.Timeout(0.001)
+    run = Failing(1)
+
+    def loop() -> None:
+        if run.left:
+            left_running.start()
+        run()
+
+    try:
+        group.loop("loop", loop)
+        wait_for(lambda: run.runs == 2)
+    finally:
+        left_running.close()
+    assert group.failures == {"loop": 2}
+
+
 # Periodic
 
 
