@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,8 @@ from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
 from grocketmq.runtime.threads import Home, allocate_lock
 
 __all__ = ["ThreadBridge"]
+
+log = logging.getLogger(__name__)
 
 start_new_thread = get_original("_thread", "start_new_thread")
 
@@ -139,4 +142,7 @@ class _BridgeHome(Home):
         """End the thread; blocks the calling one until it has ended."""
         self.thread = 0
         self._stopper.send()
-        self._ended.acquire(timeout=_THREAD_TIMEOUT)
+        if not self._ended.acquire(timeout=_THREAD_TIMEOUT):
+            log.error(
+                "the thread of a ThreadBridge did not end within %g s; something in it holds its event loop", _THREAD_TIMEOUT
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import nan
 from time import monotonic
 
 from grocketmq.errors import ConfigError, RequestTimeout
@@ -35,9 +36,11 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         try:
-            self.at = monotonic() + seconds
+            at = self.at = monotonic() + seconds
         except TypeError:
-            raise ConfigError(f"a time to wait is {seconds!r:.80}; it must be a number of seconds") from None
+            at = nan
+        if at != at:  # a NaN is never over, and every wait for it would be for nothing or without end
+            raise ConfigError(f"a time to wait is {seconds!r:.80}; it must be a number of seconds")
 
     def remaining(self) -> float:
         """Seconds left to wait: 0 when it is over, else no less than :data:`SHORTEST_WAIT`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import wraps
+from types import MethodType
 from typing import Any, TypeVar, cast
 
 import gevent
@@ -17,6 +18,7 @@ from gevent.event import Event
 from gevent.monkey import get_original
 
 from grocketmq.errors import ClientStateError, RequestTimeout
+from grocketmq.runtime.deadline import waitable
 
 __all__ = ["Home", "from_any_thread", "get_ident"]
 
@@ -49,7 +51,7 @@ class Home:
         :raises ClientStateError: when it does not turn for longer than any listener should hold it.
         """
         asked = _timeout_of(run, args, kwargs)
-        patience = min(PATIENCE, asked) if asked > 0 else PATIENCE
+        patience = waitable(min(PATIENCE, asked)) if asked > 0 else PATIENCE
         job = _Job(run, args, kwargs)
         try:
             self.post(job.begin)
@@ -92,10 +94,13 @@ class Home:
 
 
 def _timeout_of(run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """What a call gives as its ``timeout``, by name or by place; 0.0 for none."""
+    """What a call gives as its ``timeout``, by name or by place; 0.0 for none, and for what is no number, which it refuses."""
     code = getattr(run, "__code__", None)
-    given = {**dict(zip(code.co_varnames[: code.co_argcount], args, strict=False)), **kwargs} if code is not None else kwargs
-    return given.get("timeout") or 0.0
+    if code is not None:
+        names = code.co_varnames[isinstance(run, MethodType) : code.co_argcount]
+        kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
+    asked = kwargs.get("timeout")
+    return asked if isinstance(asked, (int, float)) else 0.0
 
 
 class _Job:

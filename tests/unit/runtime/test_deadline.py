@@ -69,7 +69,7 @@ def test_backoff_is_drawn_by_chance() -> None:
     assert len({Backoff(1.0, 1.0, 0.3).next() for _ in range(20)}) > 1
 
 
-@pytest.mark.parametrize("seconds", ["5", None, b"1"])
+@pytest.mark.parametrize("seconds", ["5", None, b"1", float("nan")])
 def test_what_is_no_number_of_seconds(seconds: object) -> None:
     with pytest.raises(ConfigError, match="must be a number of seconds"):
         Deadline(seconds)  # type: ignore[arg-type]

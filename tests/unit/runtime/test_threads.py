@@ -12,10 +12,11 @@ import gevent
 import pytest
 from gevent.monkey import get_original
 
-from grocketmq.errors import ClientStateError, RequestTimeout
+from grocketmq.errors import ClientStateError, ConfigError, RequestTimeout
+from grocketmq.runtime import bridge as bridges
 from grocketmq.runtime import threads
 from grocketmq.runtime.bridge import ThreadBridge
-from grocketmq.runtime.deadline import Deadline
+from grocketmq.runtime.deadline import SHORTEST_WAIT, Deadline
 from grocketmq.runtime.lifecycle import Lifecycle, ServiceState
 from grocketmq.runtime.pool import in_pool as in_thread
 from tests.helpers import wait_for
@@ -155,6 +156,51 @@ def test_an_owner_that_is_busy_for_a_while(how: str) -> None:
         assert service.steps == (["held"] if how == "during" else [])
 
 
+class Timed:
+    """Takes a timeout, by place."""
+
+    def after(self, number: int, timeout: float) -> float:
+        return number + timeout
+
+    def before(self, timeout: Any, what: Any = None) -> Any:
+        return timeout
+
+
+@pytest.mark.parametrize(
+    ("run", "args", "kwargs", "timeout"),
+    [
+        (Timed().after, (5, 0.5), {}, 0.5),
+        (Timed.after, (Timed(), 5, 0.5), {}, 0.5),
+        (Timed().before, (0.5, "x"), {}, 0.5),
+        (Timed().before, (0.5,), {"what": "x"}, 0.5),
+        (Timed().after, (5,), {"timeout": 2}, 2),
+        (Timed().before, ("3",), {}, 0.0),
+        (Timed().before, (), {"timeout": "3"}, 0.0),
+        (Timed().before, (None,), {}, 0.0),
+        (max, (1, 2), {"timeout": 3.0}, 3.0),
+    ],
+)
+def test_the_timeout_of_a_call(run: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float) -> None:
+    assert threads._timeout_of(run, args, kwargs) == timeout
+
+
+def test_a_timeout_that_is_no_number_is_refused_as_at_home() -> None:
+    with Service() as service:
+        for call in (service.late, lambda timeout: in_thread(lambda: service.late(timeout=timeout))):
+            for timeout in ("3", float("nan")):
+                with pytest.raises(ConfigError, match="must be a number of seconds"):
+                    call(timeout)  # type: ignore[arg-type]
+
+
+def test_a_timeout_too_short_for_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience: list[float] = []
+    wait = threads._Job.wait
+    monkeypatch.setattr(threads._Job, "wait", lambda job, seconds: patience.append(seconds) or wait(job, 1.0))
+    with Service() as service, pytest.raises(RequestTimeout):
+        in_thread(lambda: service.late(1e-6))
+    assert patience == [SHORTEST_WAIT]
+
+
 def test_an_owner_that_turns_lets_a_call_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "PATIENCE", 0.1)
     with Service() as service, pytest.raises(RequestTimeout):
@@ -244,3 +290,13 @@ def test_bridge_whose_client_does_not_start() -> None:
     assert good.state is bad.state is ServiceState.STOPPED
     assert bridge._home.thread == 0
     bridge.shutdown()
+
+
+def test_bridge_whose_thread_does_not_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    bridge = ThreadBridge()
+    there = bridge.call(threads.get_ident)
+    monkeypatch.setattr(bridges, "_THREAD_TIMEOUT", 0.02)
+    bridge.call(gevent.spawn_later, 0, native_sleep, 0.2)  # the whole thread, with its event loop
+    bridge.shutdown()
+    assert "the thread of a ThreadBridge did not end within 0.02 s" in caplog.text
+    wait_for(lambda: there not in sys._current_frames())
