@@ -209,15 +209,16 @@ def split_options(client: str, options: Mapping[str, Any], own: type[T]) -> tupl
 
 
 def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse numbers that cannot work; never blocks.  None is for fields whose default is None.
+    """Refuse numbers that cannot work; never blocks.  None is for fields whose type has it.
 
     :param settings: a dataclass.
-    :param ranges: field -> least and most.
+    :param ranges: field -> least and most, as for :func:`check_number`.
     :raises ConfigError: naming the field, its value and the range.
     """
+    optional = {one.name for one in fields(settings) if "None" in str(one.type)}  # type: ignore[arg-type]
     for name, (least, most) in ranges.items():
         value = getattr(settings, name)
-        if value is not None:
+        if value is not None or name not in optional:
             check_number(name, value, least, most)
 
 
@@ -226,7 +227,10 @@ def check_number(name: str, value: object, least: float, most: float) -> None:
 
     :param name: the field or the parameter.
     :param value: its value.
+    :param least: the least that works; when this and ``most`` are both an ``int``, it must be a whole number.
+    :param most: the most that works.
     :raises ConfigError: naming both, and the range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ConfigError(f"{name} is {value!r:.80}; it must be a number within {least}..{most}")
+    whole = isinstance(least, int) and isinstance(most, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not least <= value <= most:
+        raise ConfigError(f"{name} is {value!r:.80}; it must be a {'whole ' * whole}number within {least}..{most}")

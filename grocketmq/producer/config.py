@@ -27,6 +27,9 @@ class Backpressure:
     max_messages: int = 10_000
     max_bytes: int = 100 * 1024 * 1024
 
+    def __post_init__(self) -> None:
+        check_ranges(self, {"max_messages": (1, 1 << 40), "max_bytes": (1, 1 << 40)})
+
 
 @dataclass(frozen=True)
 class AutoBatch:
@@ -76,7 +79,8 @@ class ProducerConfig:
     max_message_size: int = MAX_MESSAGE_BYTES
     #: How many queues a topic gets that a broker creates with its first message.
     default_topic_queues: int = 4
-    #: Seconds for a send, all its tries together; 1000 at most, as more are milliseconds by mistake.
+    #: Seconds for a send, all its tries together; 1000 at most, as more are milliseconds by mistake.  The ``timeout`` of a
+    #: single call takes its place and is not looked at so.
     send_timeout: float = 3.0
     #: Seconds for one try; None shares what is left of ``send_timeout`` among the tries that are left.
     try_timeout: float | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grocketmq.client.config import NAMESRV_VARIABLES, ClientConfig, Credentials, split_options
+from grocketmq.client.config import NAMESRV_VARIABLES, ClientConfig, Credentials, check_ranges, split_options
 from grocketmq.codes import SerializeType
 from grocketmq.errors import ConfigError
 
@@ -75,6 +75,8 @@ def test_an_unknown_option_is_a_type_error() -> None:
         ("persist_offset_interval", 0),
         ("serializer", "json"),
         ("max_frame_size", 100),
+        ("max_frame_size", 4096.5),
+        ("request_timeout", None),
         ("hooks", object()),
         ("credentials", "account:key"),
     ],
@@ -135,6 +137,35 @@ class Own:
     """What a client may add."""
 
     retries: int = 2
+    pause: float = 1.0
+    limit: int | None = 5
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"retries": (0, 10), "pause": (0.0, 10.0), "limit": (1, 10)})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("retries", 1.5, "a whole number within 0..10"),
+        ("retries", 1.0, "a whole number"),
+        ("retries", None, "a whole number"),
+        ("retries", True, "a whole number"),
+        ("retries", 11, "a whole number"),
+        ("pause", None, "a number within 0.0..10.0"),
+        ("pause", float("nan"), "a number"),
+        ("limit", 0, "a whole number within 1..10"),
+        ("limit", 2.5, "a whole number"),
+    ],
+)
+def test_numbers_that_cannot_work(option: str, value: Any, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option} is {value!r}; it must be {why}".replace(".", r"\.")):
+        Own(**{option: value})
+
+
+def test_numbers_that_work() -> None:
+    """A whole number is seconds, too, and None is nothing wrong where the type has it."""
+    assert Own(retries=0, pause=1, limit=None) == Own(0, 1.0, None)
 
 
 def test_options_are_parted() -> None:

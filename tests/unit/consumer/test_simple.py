@@ -295,8 +295,10 @@ def test_where_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
         assert bench.asked[-1][1].init_mode == mode
 
 
-@pytest.mark.parametrize("numbers", [{"max_messages": 0}, {"invisible": "30"}, {"invisible": 4.9}, {"wait": "1"}])
+@pytest.mark.parametrize(
+    "numbers", [{"max_messages": 0}, {"max_messages": 2.5}, {"invisible": "30"}, {"invisible": 4.9}, {"wait": "1"}]
+)
 def test_numbers_that_cannot_work(bench: Bench, numbers: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="must be a number"):
+    with pytest.raises(ConfigError, match=r"must be a (whole )?number"):
         bench.consumer.receive(**numbers)
     assert not bench.asked

@@ -11,7 +11,7 @@ from grocketmq.errors import ConfigError, MessageError
 from grocketmq.model.message import Message
 from grocketmq.model.message_id import UniqueIdGenerator
 from grocketmq.model.properties import RESERVED_NAMES, Property, decode_properties
-from grocketmq.producer import ProducerConfig
+from grocketmq.producer import Backpressure, ProducerConfig
 from grocketmq.producer.outgoing import OutgoingMaker
 from grocketmq.producer.requests import create_reply
 from grocketmq.producer.split import split_batch
@@ -172,3 +172,15 @@ def test_what_is_not_split_into_batches() -> None:
 def test_a_timeout_in_milliseconds_is_noticed() -> None:
     with pytest.raises(ConfigError, match="send_timeout is 3000"):
         ProducerConfig(send_timeout=3000)
+
+
+@pytest.mark.parametrize("options", [{"retries": 1.5}, {"retries": None}, {"send_timeout": None}])
+def test_numbers_that_would_fail_a_send(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(options))} is "):
+        ProducerConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{"max_messages": None}, {"max_messages": 1.5}, {"max_bytes": 0}])
+def test_bounds_that_bound_nothing(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(options))} is "):
+        Backpressure(**options)
