@@ -41,6 +41,7 @@ OTHERS = {
     "None",
     "AsyncResult",
     "SSLContext",
+    "GEVENT_LOOP",
 }
 
 
@@ -64,6 +65,28 @@ def test_public_names_have_a_docstring(name: str, thing: object) -> None:
     assert doc.strip(), f"{name} has no docstring"
     # The one that @dataclass writes is the bare signature.
     assert not doc.startswith(f"{name}("), f"{name} has no docstring of its own"
+
+
+def api_entries() -> dict[str, str]:
+    """The public names that docs/api.rst has, each with its options; errors have a page of their own."""
+    text = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\.\. auto(?:class|function):: grocketmq\.(\w+)\n((?:   .*\n)*)", text, re.MULTILINE))
+
+
+def test_api_page_has_every_public_name() -> None:
+    assert set(PUBLIC) - set(errors.__all__) - api_entries().keys() == set()
+
+
+def test_api_page_shows_properties() -> None:
+    """Of clients, results and contexts, since autoclass alone shows parameters only; strategies' are their protocol's."""
+    owners = {
+        name
+        for name in set(PUBLIC) - set(errors.__all__)
+        if not name.startswith("Allocate")
+        and any(isinstance(one, property) and not key.startswith("_") for key, one in vars(getattr(grocketmq, name)).items())
+    }
+    assert {"SendMessageContext", "ConsumeMessageContext", "MessageExt"} <= owners
+    assert {name for name in owners if ":members:" not in api_entries()[name]} == set()
 
 
 @pytest.mark.parametrize("config", CONFIGS)
