@@ -14,7 +14,6 @@ from grocketmq.codes import SerializeType
 from grocketmq.errors import ConfigError
 from grocketmq.model.namespace import TRACE_TOPIC
 from grocketmq.model.validators import check_topic
-from grocketmq.remoting.client import RPCHook
 from grocketmq.remoting.http import check_url
 from grocketmq.remoting.tls import TLSConfig, TLSOption
 from grocketmq.wire.acl import Credentials
@@ -134,11 +133,6 @@ class ClientConfig:
         """How to connect over TLS, None for not at all."""
         assert self.tls is None or isinstance(self.tls, TLSConfig)
         return self.tls
-
-    @property
-    def rpc_hooks(self) -> tuple[RPCHook, ...]:
-        """The hooks that look at requests."""
-        return tuple(hook for hook in self.hooks if isinstance(hook, RPCHook))
 
     @property
     def serialize_type(self) -> SerializeType:

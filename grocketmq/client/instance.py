@@ -93,7 +93,7 @@ class ClientInstance:
             open_stream=None if config.tls_config is None else tls_connector(config.tls_config),
             max_frame_bytes=config.max_frame_size,
             serialize_type=config.serialize_type,
-            hooks=config.rpc_hooks,
+            hooks=config.hooks,
             credentials=config.credentials,
             translator=self.namespace,
         )

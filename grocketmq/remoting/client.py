@@ -19,7 +19,7 @@ from grocketmq.remoting.connection import Connection, ConnectionState
 from grocketmq.remoting.stream import ByteStream, connect
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.forks import drop_in_child
-from grocketmq.runtime.tasks import TaskGroup
+from grocketmq.runtime.tasks import FAILURES, TaskGroup
 from grocketmq.runtime.threads import get_ident
 from grocketmq.runtime.turns import SharedTurn, in_small_turns
 from grocketmq.wire.acl import Credentials, signed_fields
@@ -47,8 +47,8 @@ _ANSWER_TIMEOUT = 3.0
 class RPCHook(Protocol):
     """Looks at every request and every answer; an ``Exception`` from it is logged and changes nothing.
 
-    It may have a method ``after_connect(address, seconds, error)`` too, told how long each connection took to be made, name
-    resolution and TLS included, and why it could not be (else None); in the connection's greenlet.
+    Any hook, with these methods or without, may have ``after_connect(address, seconds, error)``, told how long each connection
+    took to be made, name resolution and TLS included, and why it could not be (else None); in the connection's greenlet.
     """
 
     def before_request(self, address: str, request: RemotingCommand) -> None:
@@ -89,7 +89,7 @@ class RemotingClient:
     :param open_stream: ``(address, timeout) -> stream``, from :func:`~grocketmq.remoting.tls.tls_connector`; None for no TLS.
     :param max_frame_bytes: the longest frame to accept.
     :param serialize_type: the header encoding of requests.
-    :param hooks: see :class:`RPCHook`; called in order.
+    :param hooks: see :class:`RPCHook`; called in order.  Those that look at other things are left out.
     :param credentials: sign every request; None for clusters without access control.
     :param translator: see :class:`Translator`; None for none.
     """
@@ -102,7 +102,7 @@ class RemotingClient:
         open_stream: Callable[[str, float], ByteStream] | None = None,
         max_frame_bytes: int = MAX_FRAME_BYTES,
         serialize_type: SerializeType = SerializeType.JSON,
-        hooks: Iterable[RPCHook] = (),
+        hooks: Iterable[object] = (),
         credentials: Credentials | None = None,
         translator: Translator | None = None,
     ) -> None:
@@ -112,8 +112,9 @@ class RemotingClient:
         self._max_frame_bytes = max_frame_bytes
         self._reading = SharedTurn()
         self._serialize_type = serialize_type
-        self._hooks = tuple(hooks)
-        self._connect_hooks = tuple(hook.after_connect for hook in self._hooks if hasattr(hook, "after_connect"))
+        hooks = tuple(hooks)
+        self._hooks = tuple(hook for hook in hooks if isinstance(hook, RPCHook))
+        self._connect_hooks = tuple(hook.after_connect for hook in hooks if hasattr(hook, "after_connect"))
         #: Whether anybody wants to see answers.
         self._looked_at = bool(self._hooks) or translator is not None
         self._credentials = credentials
@@ -323,7 +324,7 @@ class RemotingClient:
         for told in self._connect_hooks:
             try:
                 told(address, seconds, error)
-            except Exception:
+            except FAILURES:
                 log.exception("hook %r failed after connecting to %s", told, address)
 
     def _on_closed(self, connection: Connection) -> None:

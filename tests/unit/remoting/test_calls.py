@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -531,6 +532,21 @@ def test_hooks_are_told_of_connections(clients: Clients, server: StartServer, ca
         client.invoke(gone.address, request(b"z"), 5)
     assert seen == [(peer.address, True, None)] * 2 + [(gone.address, True, ConnectError)] * 2
     assert caplog.text.count("failed after connecting") == 2
+
+
+def test_a_hook_may_look_at_connections_alone(clients: Clients, server: StartServer, caplog: pytest.LogCaptureFixture) -> None:
+    """And a ``gevent.Timeout`` that it lets through in the connection's greenlet is no caller's: the connection stays."""
+    seen: list[str] = []
+
+    def late(address: str, seconds: float, error: Exception | None) -> None:
+        raise gevent.Timeout(1.0)
+
+    hooks = [SimpleNamespace(after_connect=late), SimpleNamespace(after_connect=lambda address, *_: seen.append(address))]
+    client, peer = clients(hooks=hooks), server()
+    assert client.invoke(peer.address, request(b"x"), 5).body == b"x"
+    client.invoke_oneway(peer.address, request(b"y"), 5)
+    assert seen == [peer.address]
+    assert caplog.text.count("failed after connecting") == 1
 
 
 def test_requests_are_signed_last_and_anew(clients: Clients, server: StartServer) -> None:
