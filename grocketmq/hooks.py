@@ -14,11 +14,22 @@ method                                     when it is called
 ``filter_messages(context)``               messages were pulled; returns those that are to be kept
 ``before_request(address, request)``,      every request and its answer
 ``after_response(address, request, ...)``
-``after_connect(address, seconds, ...)``   a connection was made, or could not be; only with the two above
+``after_connect(address, seconds, ...)``   a connection was made, or could not be
 =========================================  =======================================================================
 
 They run in the greenlet whose work they look at, with the context variables of whoever called ``send``, or of the listener.
-An ``Exception`` in one is logged and changes nothing.
+There are exceptions:
+
+- ``after_connect`` runs in the connection's greenlet;
+- ``after_send`` of an async send that ``shutdown`` cut off before it began runs in the greenlet that calls ``shutdown``;
+- with ``auto_batch`` a try is that of a batch, and ``after_try`` runs in the batch's greenlet, in no caller's context;
+- the first try of a oneway message is not told.  Now and then one asks for an answer; if it fails, it is sent again in the
+  background, and those tries are told there;
+- ``after_try`` is not told of a try that a kill, or a ``gevent.Timeout`` of the caller's, has ended.
+
+An ``Exception`` in one is logged and changes nothing.  So is a ``gevent.Timeout`` that is let through around a listener or by
+``after_connect``.  Elsewhere it cannot be told from one that the caller has set, and ends the call, though the message may be
+stored: hooks that set timeouts catch them.
 
 Source: Apache RocketMQ 5.3.3, module client, classes ``SendMessageHook``, ``ConsumeMessageHook``, ``FilterMessageHook``.
 """
@@ -29,6 +40,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from time import monotonic, time_ns
 from typing import Any, TypeVar
 
@@ -36,6 +48,7 @@ from grocketmq.errors import ConfigError, GRocketMQError
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import SendResult
 from grocketmq.model.route import MessageQueue
+from grocketmq.runtime.tasks import FAILURES
 
 __all__ = ["ConsumeMessageContext", "FilterMessageContext", "Hooks", "SendMessageContext", "SendMode", "SendTryContext"]
 
@@ -51,9 +64,11 @@ _METHODS = (
     "filter_messages",
     "before_request",
     "after_response",
+    "after_connect",
 )
 
-T = TypeVar("T")
+#: What a send gives: nothing if it is oneway.
+Sent = TypeVar("Sent", bound=SendResult | None)
 
 
 class SendMode(Enum):
@@ -74,7 +89,7 @@ class SendMessageContext:
     :param born_timestamp: when the call began, ms since the epoch.
     :param result: where it was stored; None before, after a failure, and for oneway messages.
     :param error: why it failed; None if it did not.
-    :param seconds: how long the call took, all its tries together; of an async one until its answer.
+    :param seconds: how long the call took, all its tries together, from the end of ``before_send`` on.
     :param transactional: whether it is a half message, whose transaction decides whether it is delivered.
     """
 
@@ -210,6 +225,7 @@ class Hooks:
         context = SendMessageContext(group, tuple(messages), mode, time_ns() // 1_000_000, transactional=transactional)
         if self.before_send:
             _tell(self.before_send, context)
+            context._began = monotonic()
         return context
 
     def end_send(
@@ -225,7 +241,7 @@ class Hooks:
         """Tell how a try of a send ended; blocks as long as the hooks do."""
         _tell(self.after_try, context)
 
-    def around_send(self, context: SendMessageContext, send: Callable[[], SendResult]) -> SendResult:
+    def around_send(self, context: SendMessageContext, send: Callable[[], Sent]) -> Sent:
         """Send, and tell how it ended.
 
         :param context: what :meth:`begin_send` gave.
@@ -245,14 +261,14 @@ class Hooks:
         """
         context = ConsumeMessageContext(group, queue, tuple(messages))
         if self.before_consume:
-            _tell(self.before_consume, context)
+            _tell(self.before_consume, context, FAILURES)
             context._began = monotonic()
         return context
 
     def end_consume(self, context: ConsumeMessageContext) -> None:
         """Tell that the listener has ended; blocks as long as the hooks do."""
         context.seconds = monotonic() - context._began
-        _tell(self.after_consume, context)
+        _tell(self.after_consume, context, FAILURES)
 
     def polled(self, group: str, queue: MessageQueue, messages: Sequence[MessageExt]) -> None:
         """Tell of messages that were handed out to be worked on elsewhere; blocks as long as the hooks do."""
@@ -273,13 +289,29 @@ class Hooks:
         return messages
 
 
+def tell_begin(hooks: Hooks | None, group: str, messages: Sequence[Message], mode: SendMode) -> Callable[..., None]:
+    """As :meth:`Hooks.begin_send`, where there may be no hooks.
+
+    :returns: to be called as :meth:`Hooks.end_send` is, without the context.
+    """
+    if hooks is None:
+        return _tell_nobody
+    return partial(hooks.end_send, hooks.begin_send(group, messages, mode))
+
+
+def _tell_nobody(result: SendResult | None = None, error: BaseException | None = None) -> None:
+    pass
+
+
 def _methods(hooks: Sequence[object], name: str) -> tuple[Callable[[Any], Any], ...]:
     return tuple(getattr(hook, name) for hook in hooks if hasattr(hook, name))
 
 
-def _tell(methods: Sequence[Callable[[Any], object]], context: object) -> None:
+def _tell(
+    methods: Sequence[Callable[[Any], object]], context: object, failures: tuple[type[BaseException], ...] = (Exception,)
+) -> None:
     for method in methods:
         try:
             method(context)
-        except Exception:
+        except failures:
             log.exception("hook %r failed; what it looked at goes on", method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 import gevent
@@ -25,10 +25,12 @@ from grocketmq.model.recall_handle import decode_recall_handle
 from grocketmq.model.route import MessageQueue, Permission, TopicPublishInfo
 from grocketmq.model.validators import check_not_system_topic, check_topic
 from grocketmq.model.version import version_name
+from grocketmq.producer.config import ProducerConfig
 from grocketmq.producer.faults import DETECT_TIMEOUT, FaultTable
 from grocketmq.producer.sends import Sends
 from grocketmq.runtime.deadline import Backoff, Deadline
 from grocketmq.runtime.lifecycle import ServiceState
+from grocketmq.runtime.turns import in_turns
 from grocketmq.trace import TracedClient
 
 __all__ = ["BrokerCalls"]
@@ -38,12 +40,15 @@ __all__ = ["BrokerCalls"]
 KEEP_TOPICS = 3600.0
 #: Reading a member of an enumeration costs five times a global.
 _RUNNING = ServiceState.RUNNING
+#: What ends a try before the broker is asked: it cannot take a timer message, or the call is the parent process's.
+_NOTHING_TRIED = (MessageError, ForkError)
 
 
 class BrokerCalls(TracedClient):
     """Part of :class:`~grocketmq.producer.producer.Producer`: its topics and calls about them, its sends and their tries."""
 
-    def __init__(self, group: str, config: ClientConfig) -> None:
+    def __init__(self, group: str, config: ClientConfig, settings: ProducerConfig) -> None:
+        self.settings = settings
         super().__init__(group, config)
         self._topics: set[str] = set()
         self._earlier_topics: set[str] = set()
@@ -54,6 +59,15 @@ class BrokerCalls(TracedClient):
     def _renew(self) -> None:
         super()._renew()
         self._sends = Sends()
+        tolerant = self.settings.latency_fault_tolerance
+        self._faults = FaultTable(detecting=self.settings.fault_detector) if tolerant else None
+        #: What is to be told to the hooks of async sends that were killed before they ran.
+        self._untold: list[Callable[[], None]] = []
+
+    def _tell_untold(self) -> None:
+        """Blocks as long as the hooks do."""
+        for _ in in_turns(range(len(self._untold))):
+            self._untold.pop()()
 
     def _enter(self) -> Sends:
         """Count a call in; shutdown waits for those under way.
@@ -162,14 +176,24 @@ class BrokerCalls(TracedClient):
         seconds = deadline.check(f"recall a message from {handle.broker_name}")
         return instance.api.recall(address, self.group, topic, recall_handle, handle.broker_name, seconds)
 
-    def _note_try(
-        self, faults: FaultTable | None, queue: MessageQueue, seconds: float, error: GRocketMQError | None = None
-    ) -> None:
+    def _note_try(self, queue: MessageQueue, seconds: float, error: GRocketMQError | None = None) -> None:
         """A try of a send has ended; blocks as long as the hooks do."""
-        if faults is not None:
-            faults.note(queue.broker_name, seconds, error)
+        if isinstance(error, _NOTHING_TRIED):
+            return
+        if self._faults is not None:
+            self._faults.note(queue.broker_name, seconds, error)
         if self._hooks.after_try:
             self._hooks.tried(SendTryContext(self.group, queue, seconds, error))
+
+    def _may_retry(self, error: GRocketMQError, only_unanswered: bool) -> bool:
+        if error.refresh_route:
+            self._instance.refresh_routes_soon()
+        if only_unanswered:
+            return isinstance(error, RemotingError) and error.retriable
+        codes = self.settings.retry_response_codes
+        if codes is not None and isinstance(error, BrokerError):
+            return error.code in codes
+        return error.retriable or isinstance(error, RouteNotFoundError)
 
     def _probe_brokers(self, faults: FaultTable) -> None:
         """Whether brokers that gave no answer do so again; a question that any broker answers tells."""

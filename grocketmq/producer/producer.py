@@ -10,7 +10,7 @@ Source: Apache RocketMQ 5.3.3, module client, class ``DefaultMQProducerImpl``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -22,25 +22,22 @@ from gevent.event import AsyncResult
 
 from grocketmq.client.config import split_options
 from grocketmq.errors import (
-    BrokerError,
     ClientStateError,
     ConfigError,
     GRocketMQError,
     MessageError,
     NotLeaderError,
-    RemotingError,
-    RouteNotFoundError,
     SendAttempt,
     send_failure,
 )
-from grocketmq.hooks import Hooks, SendMessageContext, SendMode
+from grocketmq.hooks import Hooks, SendMode, Sent, tell_begin
 from grocketmq.model.message import Message, MessageExt
 from grocketmq.model.results import SendResult, SendStatus
 from grocketmq.model.route import MessageQueue, TopicPublishInfo
 from grocketmq.producer.accumulator import Accumulator
 from grocketmq.producer.broker_calls import BrokerCalls
 from grocketmq.producer.config import AutoBatch, ProducerConfig
-from grocketmq.producer.faults import DETECT_ROUND, FaultTable
+from grocketmq.producer.faults import DETECT_ROUND
 from grocketmq.producer.oneway import OnewayPacer
 from grocketmq.producer.outgoing import Outgoing, OutgoingMaker
 from grocketmq.producer.picker import QueuePicker
@@ -78,16 +75,12 @@ class Producer(BrokerCalls):
     _RESTARTS = _STOPS_LAST = True
 
     def __init__(self, group: str, **options: Any) -> None:
-        common, self.settings = split_options(type(self).__name__, options, ProducerConfig)
-        super().__init__(group, common)
+        super().__init__(group, *split_options(type(self).__name__, options, ProducerConfig))
 
     def _renew(self) -> None:
         super()._renew()
         self._tasks = self._new_tasks()
-        tolerant = self.settings.latency_fault_tolerance
-        self._picker = QueuePicker(FaultTable(detecting=self.settings.fault_detector) if tolerant else None)
-        #: Whether anybody wants to know how each try ended.
-        self._tries_noted = tolerant
+        self._picker = QueuePicker(self._faults)
         self._window = SendWindow(self.settings.backpressure)
         self._send_hooks: Hooks | None = None
         self._accumulator: Accumulator | None = None
@@ -101,15 +94,16 @@ class Producer(BrokerCalls):
         instance = self._join_instance()
         self._start_hooks(instance)
         self._send_hooks = self._hooks if self._hooks.on_send else None
-        self._tries_noted = self._picker.faults is not None or bool(self._hooks.after_try)
+        #: Whether anybody wants to know how each try ended.
+        self._tries_noted = self._faults is not None or bool(self._hooks.after_try)
         unit_mode = self.config.unit_name is not None
         self._maker = OutgoingMaker(self.group, self.settings, instance.unique_ids, unit_mode)
         self._oneway = OnewayPacer(self._tasks)
         if isinstance(self.settings.auto_batch, AutoBatch):
             self._accumulator = Accumulator(self.settings.auto_batch, self._tasks, partial(self._deliver_batch, self._sends))
         self._known = instance.routes.publish
-        if self._picker.faults is not None and self.settings.fault_detector:
-            self._tasks.periodic("probe brokers", DETECT_ROUND, partial(self._probe_brokers, self._picker.faults), DETECT_ROUND)
+        if self._faults is not None and self.settings.fault_detector:
+            self._tasks.periodic("probe brokers", DETECT_ROUND, partial(self._probe_brokers, self._faults), DETECT_ROUND)
         self._requests = Requests(instance, self._publish_info, self._lasting_topics.add)
         instance.register_producer(self)
 
@@ -120,6 +114,7 @@ class Producer(BrokerCalls):
         self._tasks.stop_periodic()
         self._tasks.join(deadline.remaining())
         self._tasks.kill()
+        self._tell_untold()
         if self._joined:
             self._requests.close()
             self._oneway.close()
@@ -164,7 +159,7 @@ class Producer(BrokerCalls):
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
             if hooks is None:
                 return self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
-            told = hooks.begin_send(self.group, (msg,), _SYNC)
+            told = hooks.begin_send(self.group, (msg,), _SYNC)  # as _hooked does it, but without a closure, for speed
             try:
                 result = self._deliver(sends, self._maker.message(msg), queue, selector, arg, deadline)
             except BaseException as error:
@@ -175,11 +170,13 @@ class Producer(BrokerCalls):
         finally:
             self._leave(sends)
 
-    def _hooked(self, msgs: list[Message], deliver: Callable[[], SendResult], *, transactional: bool = False) -> SendResult:
+    def _hooked(
+        self, msgs: Sequence[Message], deliver: Callable[[], Sent], mode: SendMode = _SYNC, *, transactional: bool = False
+    ) -> Sent:
         hooks = self._send_hooks
         if hooks is None or not msgs:
             return deliver()
-        return hooks.around_send(hooks.begin_send(self.group, msgs, _SYNC, transactional=transactional), deliver)
+        return hooks.around_send(hooks.begin_send(self.group, msgs, mode, transactional=transactional), deliver)
 
     def send_orderly(self, msg: Message, sharding_key: str) -> SendResult:
         """Send to the queue of a key, so that messages of one key keep their order while the topic's queues stay as they are.
@@ -269,7 +266,8 @@ class Producer(BrokerCalls):
         """Send without waiting for the broker.
 
         Blocks only while the bound of ``backpressure`` is reached (or a large body is compressed).  Failed tries are
-        repeated when no answer came; a broker's refusal is not.
+        repeated when no answer came; a broker's refusal is not.  The result is there before hooks and callbacks are called.  A
+        send that ``shutdown`` cuts off gets a ``ClientStateError`` for its result; its callbacks are not called.
 
         :param msg: the message.
         :param on_success: called with the result, in a greenlet of its own; an exception in it is logged.
@@ -283,46 +281,53 @@ class Producer(BrokerCalls):
         :raises ConfigError: a callback that cannot be called.
         :raises TooManyRequestsError: the bound left no room in time; nothing was sent.
         """
-        told: SendMessageContext | None = None
         for callback in (on_success, on_error):
             if callback is not None and not callable(callback):
                 raise ConfigError(f"{callback!r:.80} cannot be called back")
         sends = self._enter()
-        hooks = self._send_hooks
         try:
             deadline = Deadline(self.settings.send_timeout if timeout is None else timeout)
-            if hooks is not None:
-                told = hooks.begin_send(self.group, (msg,), SendMode.ASYNC)
-            outgoing = self._maker.message(msg)
-            self._window.enter(len(outgoing.body), deadline)
-        except BaseException as error:
-            if hooks is not None and told is not None:
-                hooks.end_send(told, error=error)
-            raise
+            tell = tell_begin(self._send_hooks, self.group, (msg,), SendMode.ASYNC)
+            try:
+                outgoing = self._maker.message(msg)
+                self._window.enter(len(outgoing.body), deadline)
+            except BaseException as error:
+                tell(error=error)
+                raise
         finally:
             self._leave(sends)
         result = AsyncResult()
-        deliver = partial(self._deliver, sends, outgoing, queue, selector, arg, deadline, only_unanswered=True)
+        begun = False
 
         def run() -> None:
+            nonlocal begun
+            begun = True
             try:
-                found = deliver() if hooks is None or told is None else hooks.around_send(told, deliver)
+                found = self._deliver(sends, outgoing, queue, selector, arg, deadline, only_unanswered=True)
             except Exception as error:
                 result.set_exception(error)
-                self._window.leave(len(outgoing.body))  # first, since the callback may send
+                self._window.leave(len(outgoing.body))  # first, since hooks may wait, and the callback may send
+                tell(error=error)
                 self._call_back(on_error, error)
+            except BaseException as error:
+                tell(error=error)
+                raise
             else:
                 result.set(found)
                 self._window.leave(len(outgoing.body))
+                tell(found)
                 self._call_back(on_success, found)
 
         def ended(_: gevent.Greenlet) -> None:
             if not result.ready():  # it was killed, perhaps before it ran
                 self._window.leave(len(outgoing.body))
-                result.set_exception(ClientStateError(f"{self!r} was shut down before the message was sent"))
+                error = ClientStateError(f"{self!r} was shut down before the message was sent")
+                result.set_exception(error)
+                if not begun:
+                    self._untold.append(partial(context.run, tell, error=error))
 
-        # In the caller's context: for the selector, the hooks and the callbacks.
-        self._tasks.spawn("async send", copy_context().run, run).rawlink(ended)
+        context = copy_context()  # the caller's: for the selector, the hooks and the callbacks
+        self._tasks.spawn("async send", context.run, run).rawlink(ended)
         return result
 
     def send_oneway(
@@ -348,40 +353,35 @@ class Producer(BrokerCalls):
         :raises RouteNotFoundError: the topic does not exist and may not be created.
         :raises RemotingError: there is no connection to the broker.
         """
-        told: SendMessageContext | None = None
         sends = self._enter()
-        hooks = self._send_hooks
         try:
-            deadline = Deadline(self.settings.send_timeout)
-            if hooks is not None:
-                told = hooks.begin_send(self.group, (msg,), SendMode.ONEWAY)
-            outgoing = self._maker.message(msg)
-            info = self._publish_info(outgoing.message.topic, deadline)
-            chosen = None
-            if queue is not None or selector is not None:
-                chosen = choose_queue(outgoing.message, info, queue, selector, arg)
-            if chosen is None:
-                chosen = self._picker.pick(info)
-            if outgoing.timed:
-                self._check_timers(chosen, deadline)
-            instance = self._instance_for(sends)
-            address = instance.send_address(chosen, deadline)
-            command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
-            if self._oneway.turn(chosen.broker_name, deadline):
-                # Queued here, so that the messages of one caller keep their order.
-                timeout = self.settings.send_timeout
-                answer, give_up = instance.api.send_later(address, command, chosen, outgoing.msg_id, timeout)
-                self._oneway.watch(chosen.broker_name, lambda: self._confirm(sends, answer, outgoing, chosen), give_up)
-            else:
-                instance.api.send_oneway(address, command, deadline)
-            if hooks is not None and told is not None:
-                hooks.end_send(told)
-        except BaseException as error:
-            if hooks is not None and told is not None:
-                hooks.end_send(told, error=error)
-            raise
+            self._hooked((msg,), partial(self._post, sends, msg, queue, selector, arg), SendMode.ONEWAY)
         finally:
             self._leave(sends)
+
+    def _post(
+        self, sends: Sends, msg: Message, queue: MessageQueue | None, selector: QueueSelector | None, arg: object
+    ) -> None:
+        deadline = Deadline(self.settings.send_timeout)
+        outgoing = self._maker.message(msg)
+        info = self._publish_info(outgoing.message.topic, deadline)
+        chosen = None
+        if queue is not None or selector is not None:
+            chosen = choose_queue(outgoing.message, info, queue, selector, arg)
+        if chosen is None:
+            chosen = self._picker.pick(info)
+        if outgoing.timed:
+            self._check_timers(chosen, deadline)
+        instance = self._instance_for(sends)
+        address = instance.send_address(chosen, deadline)
+        command = self._maker.command(outgoing, chosen.broker_name, chosen.queue_id)
+        if self._oneway.turn(chosen.broker_name, deadline):
+            # Queued here, so that the messages of one caller keep their order.
+            timeout = self.settings.send_timeout
+            answer, give_up = instance.api.send_later(address, command, chosen, outgoing.msg_id, timeout)
+            self._oneway.watch(chosen.broker_name, lambda: self._confirm(sends, answer, outgoing, chosen), give_up)
+        else:
+            instance.api.send_oneway(address, command, deadline)
 
     def _confirm(self, sends: Sends, answer: Callable[[], SendResult], outgoing: Outgoing, queue: MessageQueue) -> None:
         """Wait for the answer to a oneway message that asked for one; it is sent again when that fails."""
@@ -435,7 +435,7 @@ class Producer(BrokerCalls):
                 result = self._try(sends, outgoing, chosen, deadline, left)
             except GRocketMQError as error:
                 if self._tries_noted:
-                    self._note_try(self._picker.faults, chosen, monotonic() - began, error)
+                    self._note_try(chosen, monotonic() - began, error)
                 if not self._may_retry(error, only_unanswered):
                     if stored is not None:
                         return stored
@@ -448,7 +448,7 @@ class Producer(BrokerCalls):
                     info = self._moved(info.topic, deadline)
                 continue
             if self._tries_noted:
-                self._note_try(self._picker.faults, chosen, monotonic() - began)
+                self._note_try(chosen, monotonic() - began)
             if result.status is _SEND_OK or not self.settings.retry_another_broker_when_not_ok:
                 return result
             stored = result
@@ -481,16 +481,6 @@ class Producer(BrokerCalls):
         if share < seconds:
             deadline = Deadline(share)
         return instance.api.send(address, command, queue, outgoing.msg_id, deadline)
-
-    def _may_retry(self, error: GRocketMQError, only_unanswered: bool) -> bool:
-        if error.refresh_route:
-            self._instance.refresh_routes_soon()
-        if only_unanswered:
-            return isinstance(error, RemotingError) and error.retriable
-        codes = self.settings.retry_response_codes
-        if codes is not None and isinstance(error, BrokerError):
-            return error.code in codes
-        return error.retriable or isinstance(error, RouteNotFoundError)
 
     def _call_back(self, callback: Callable[[Any], object] | None, value: object) -> None:
         if callback is not None:

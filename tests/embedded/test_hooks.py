@@ -320,6 +320,43 @@ def test_what_is_no_hook(hook: object) -> None:
         Producer("senders", namesrv="127.0.0.1:1", hooks=[hook])
 
 
+def test_a_refused_hook_is_told_every_method() -> None:
+    with pytest.raises(ConfigError, match="after_response, after_connect"):
+        Producer("senders", namesrv="127.0.0.1:1", hooks=[object()])
+
+
+@pytest.mark.parametrize("others", [{}, {"after_send": lambda context: None}])
+def test_connections_are_seen_whatever_else_is(cluster: EmbeddedCluster, others: dict[str, Any]) -> None:
+    seen: list[tuple[str, object]] = []
+    hook = SimpleNamespace(after_connect=lambda address, seconds, error: seen.append((address, error)), **others)
+    with producing(cluster, hook) as producer:
+        producer.send(Message("T", b"x"))
+    assert (cluster.namesrv, None) in seen
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+def test_a_timeout_of_a_hook_around_a_listener_changes_nothing(
+    cluster: EmbeddedCluster, orderly: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[bytes] = []
+
+    def late(context: ConsumeMessageContext) -> None:
+        raise gevent.Timeout(1.0)
+
+    with producing(cluster) as producer:
+        producer.send(Message("T", b"x"))
+        queue = producer.fetch_publish_queues("T")[0]
+    hook = SimpleNamespace(before_consume=late, after_consume=late)
+    listener = lambda msgs: got.extend(msg.body for msg in msgs)  # noqa: E731
+    with consuming(cluster, hook, listener, orderly=orderly, suspend_queue_time=0.05):
+        wait_for(lambda: got)
+    assert got == [b"x"]
+    assert caplog.text.count("what it looked at goes on") == 2
+    with PullConsumer("readers", namesrv=cluster.namesrv) as reader:
+        assert reader.fetch_offset(queue) == 1
+
+
 def test_a_timeout_of_the_caller_ends_the_send_and_is_seen(cluster: EmbeddedCluster) -> None:
     hook = Recorder()
     with producing(cluster, hook) as producer:
