@@ -11,6 +11,8 @@ class Outages:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
         self._last_good: dict[str, float] = {}
+        #: When its last outage ended.
+        self._back: dict[str, float] = {}
 
     @property
     def lasting(self) -> list[str]:
@@ -20,9 +22,10 @@ class Outages:
     def failed(self, name: str, began: float) -> None:
         """It did not work.
 
-        :param began: when that was tried; what was good after it counts.
+        :param began: when that was tried; what was good after it counts.  In an outage that has ended it is a part of that.
         """
-        self._since.setdefault(name, max(began, self._last_good.get(name, began)))
+        if began >= self._back.get(name, began):
+            self._since.setdefault(name, max(began, self._last_good.get(name, began)))
 
     def worked(self, name: str, now: float) -> float | None:
         """It worked.
@@ -31,4 +34,7 @@ class Outages:
         """
         self._last_good[name] = now
         since = self._since.pop(name, None)
-        return None if since is None else now - since
+        if since is None:
+            return None
+        self._back[name] = now
+        return now - since

@@ -245,3 +245,14 @@ def test_what_worked_while_a_slow_try_failed_was_no_outage() -> None:
     outages.worked("a", 4.0)
     outages.failed("a", 1.0)
     assert outages.worked("a", 4.5) == 0.5
+
+
+def test_a_try_made_in_an_outage_that_fails_after_its_end_is_no_other_outage() -> None:
+    outages = Outages()
+    outages.failed("a", 1.0)
+    assert outages.worked("a", 4.0) == 3.0
+    outages.failed("a", 3.9)
+    assert outages.lasting == []
+    assert outages.worked("a", 4.1) is None
+    outages.failed("a", 4.2)
+    assert outages.worked("a", 5.2) == 1.0
