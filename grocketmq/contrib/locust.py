@@ -110,7 +110,7 @@ class RocketMQUser(User):
 
     def on_stop(self) -> None:
         """End clients that are this user's own."""
-        if not self.shared:
+        if not self.shared and hasattr(self, "_producer"):  # else it was stopped while it waited for the clients
             self._producer.shutdown()
 
     @property

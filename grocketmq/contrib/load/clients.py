@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from datetime import datetime
 from time import monotonic, perf_counter, time
@@ -150,7 +151,8 @@ class Clients:
         #: The most messages that waited to be consumed.
         self.most_lag = 0
         self._ready = Event()
-        self._failure: Exception | None = None
+        #: Why they cannot be used; None once they have started.
+        self._failure: Exception | None = Failure("the test ended before the clients had started")
         #: What users share; each has one of its own unless ``shared``.
         self.producer = Producer(self._group, **self._options) if user_class.shared else None
         self._consumer = self._make_consumer() if self._topics else None
@@ -173,11 +175,11 @@ class Clients:
     def wait_ready(self) -> None:
         """Wait until they have started and the consumer has its queues, else a message could pass it by.
 
-        :raises Exception: what the start failed with.
+        :raises GRocketMQError: when they did not start; its cause is why.  Each user gets one of its own.
         """
         self._ready.wait()
         if self._failure is not None:
-            raise self._failure
+            raise GRocketMQError(f"the clients of group {self._group} have not started") from self._failure
 
     def own_producer(self) -> Producer:
         """One for a single user, with connections of its own, to be started by :meth:`start`."""
@@ -201,6 +203,7 @@ class Clients:
             if self._consumer is not None:
                 self.start("consumer", self._start_consumer)
                 self._tasks.periodic("look at the lag", _LAG_INTERVAL, self._look_at_lag)
+            self._failure = None
         except Exception as error:
             self._failure = error
         finally:
@@ -208,17 +211,29 @@ class Clients:
 
     def _start_consumer(self) -> None:
         assert self._consumer is not None
-        self._consumer.start()
+        consumer = self._consumer
+        consumer.start()
+        with gevent.Timeout(_QUEUES_TIMEOUT, GRocketMQError("the consumer gets no queues; do its topics exist?")):
+            while not (self._routes_known(consumer) if self._one_group else self._has_queues(consumer)):
+                gevent.sleep(0.05)
         if self._one_group:  # a queue that moves to another member while there is load has some messages consumed by both
             before = None
             with gevent.Timeout(_QUEUES_TIMEOUT, False):
-                while (queues := self._consumer.queues()) != before:
+                while (queues := consumer.queues()) != before:
                     before = queues
                     gevent.sleep(_SETTLED)
-        else:
-            with gevent.Timeout(_QUEUES_TIMEOUT, GRocketMQError("the consumer gets no queues; do its topics exist?")):
-                while not {queue.topic for queue in self._consumer.queues()}.issuperset(self._topics):
-                    gevent.sleep(0.05)
+
+    def _has_queues(self, consumer: PushConsumer) -> bool:
+        return {queue.topic for queue in consumer.queues()}.issuperset(self._topics)
+
+    def _routes_known(self, consumer: PushConsumer) -> bool:
+        """With these, a member of a group may still have no queues: the others have them."""
+        try:
+            for topic in self._topics:
+                consumer.topic_route(topic)
+        except _DOWN:
+            return False
+        return True
 
     def _look_at_lag(self) -> None:
         assert self._consumer is not None
@@ -233,13 +248,15 @@ class Clients:
         :returns: how many messages waited in each queue, those with none left out.
         """
         lag: dict[str, int] = {}
-        if self._consumer is not None and self._ready.is_set() and self._failure is None:
-            lag = self._drain(self._consumer, drain_timeout)
-        self._tasks.kill()
-        if self._consumer is not None:
-            self._consumer.shutdown()
-        if self.producer is not None:
-            self.producer.shutdown()
+        with ExitStack() as ends:  # all of them, in the reverse order, whatever the others raise
+            if self.producer is not None:
+                ends.callback(self.producer.shutdown)
+            if self._consumer is not None:
+                ends.callback(self._consumer.shutdown)
+            ends.callback(self._ready.set)  # where the start was killed before it began
+            ends.callback(self._tasks.kill)
+            if self._consumer is not None and self._failure is None:
+                lag = self._drain(self._consumer, drain_timeout)
         return lag
 
     def _drain(self, consumer: PushConsumer, timeout: float) -> dict[str, int]:

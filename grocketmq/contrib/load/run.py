@@ -13,6 +13,8 @@ worker to master     ``rocketmq_idle``   they have stopped
 master to workers    ``rocketmq_drain``  all have: what is stored by now is all there will be
 worker to master     ``rocketmq_end``    the last report, once its consumers have all that and its clients have ended
 ===================  ==================  ===========================================================================
+
+All of it names the test by the run's id: the next one may begin while processes still end this one.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import gevent
 from gevent.event import Event
@@ -91,15 +93,25 @@ class Report:
 
 
 class Run:
-    """The test under way in a process with users."""
+    """The test under way in a process with users, until its clients have ended."""
 
     def __init__(self, environment: Any) -> None:
         self._environment = environment
-        self._id = getattr(environment.parsed_options, _RUN_OPTION, None) or uuid4().hex[:8]
+        self._id = _test_of(environment) or uuid4().hex[:8]
         self._stream = uuid4().hex[:8]
         self._outages = Outages()
         self._watch = Watch(environment, self._outages)
         self._clients: dict[Any, Clients] = {}
+        #: The test's id, once its users have stopped: the next test may begin then.
+        self.ending: str | None = None
+        #: Set when no process has users any more.
+        self.drain = Event()
+        self.ended = Event()
+
+    @property
+    def test(self) -> str:
+        """The id of the test that it is of."""
+        return _test_of(self._environment) if self.ending is None else self.ending
 
     def clients(self, user: Any) -> Clients:
         """Those of a user's class, made when they are first asked for."""
@@ -112,13 +124,19 @@ class Run:
 
     def take(self) -> dict[str, Any]:
         """What is new since the last call."""
-        return {"accounts": {kind.__name__: clients.recorder.take() for kind, clients in self._clients.items()}}
+        return {
+            "test": self.test,
+            "accounts": {kind.__name__: clients.recorder.take() for kind, clients in self._clients.items()},
+        }
 
     def finish(self) -> dict[str, Any]:
-        """Let consumers catch up, end all clients; the last report."""
+        """Let consumers catch up, end all clients; the last report.  Clients that do not end well are logged."""
         lag: dict[str, int] = {}
         for kind, clients in self._clients.items():
-            lag.update(clients.finish(kind.drain_timeout))
+            try:
+                lag.update(clients.finish(kind.drain_timeout))
+            except Exception:
+                log.exception("the clients of %s did not end well", kind.__name__)
         most_lag = sum(clients.most_lag for clients in self._clients.values())
         return {**self.take(), "lag": lag, "most_lag": most_lag, "still_down": self._outages.lasting}
 
@@ -164,26 +182,50 @@ class _State:
     """What one environment has."""
 
     def __init__(self) -> None:
+        #: The next one is made when this one has ended.
         self.run: Run | None = None
-        self.book = Book()
         self.report: Report | None = None
         self.tasks = TaskGroup("locust report")
-        #: Set when no process has users any more.
-        self.drain = Event()
+        #: By the tests' ids, those that are not closed.
+        self.books: WeakValueDictionary[str, Book] = WeakValueDictionary()
+        self.open_book("")
+
+    def open_book(self, test: str) -> None:
+        """The book of a test that begins."""
+        self.book = self.books[test] = Book()
+
+    def end_run(self, test: str) -> Run | None:
+        """The run of a test whose users have stopped; None when it has none, since the one before has not ended, too."""
+        if self.run is None or self.run.ending is not None:
+            return None
+        self.run.ending = test
+        return self.run
+
+    def finish(self, run: Run) -> dict[str, Any]:
+        """As :meth:`Run.finish`; users of the next test get clients then, however it went."""
+        try:
+            return run.finish()
+        finally:
+            self.tasks.stop_periodic()
+            self.run = None
+            run.ended.set()
 
 
 _states: WeakKeyDictionary[Any, _State] = WeakKeyDictionary()
 
 
 def clients_of(user: Any) -> Clients:
-    """The clients of a user's class in this process; never blocks."""
+    """The clients of a user's class in this process; blocks while those of the last test end."""
     environment = user.environment
     watch(environment)
     state = _states[environment]
+    while state.run is not None and state.run.ending is not None:
+        state.run.ended.wait()
     if state.run is None:
-        run = state.run = Run(environment)
+        run, book = Run(environment), state.book
+        state.run = run
         if not isinstance(environment.runner, WorkerRunner):
-            state.tasks.periodic("merge", _REPORT_INTERVAL, lambda: state.book.merge(run.take()), _REPORT_INTERVAL)
+            state.tasks.periodic("merge", _REPORT_INTERVAL, lambda: book.merge(run.take()), _REPORT_INTERVAL)
     return state.run.clients(user)
 
 
@@ -191,7 +233,7 @@ def report(environment: Any) -> Report | None:
     """What the last test has come to, for listeners of ``quitting``; of several processes the master knows.
 
     :param environment: Locust's.
-    :returns: None before the first test has stopped, and when no RocketMQ user took part in it.
+    :returns: None while a test is under way and before the first one, and when no RocketMQ user took part in it.
     """
     state = _states.get(environment)
     return None if state is None else state.report
@@ -210,42 +252,49 @@ def watch(environment: Any, **kwargs: Any) -> None:
     if isinstance(runner, WorkerRunner):
         events.report_to_master.add_listener(lambda client_id, data: _add_report(environment, data))
         runner.register_message(_STOP, _asked_to_stop, concurrent=True)
-        runner.register_message(_DRAIN, lambda environment, msg: _states[environment].drain.set())
+        runner.register_message(_DRAIN, _asked_to_drain)
     elif isinstance(runner, MasterRunner):
         events.worker_report.add_listener(lambda client_id, data: _merge_report(environment, data))
-        runner.register_message(_IDLE, lambda environment, msg: _states[environment].book.idle.add(msg.node_id))
+        runner.register_message(_IDLE, _worker_idle)
         runner.register_message(_END, _worker_ended)
 
 
 # -- in every process ----------------------------------------------------------------------------------------------------------
 
 
+def _test_of(environment: Any) -> str:
+    """The id of the test that began last; empty where no master gave it one."""
+    return getattr(environment.parsed_options, _RUN_OPTION, "")
+
+
 def _begin(environment: Any, **kwargs: Any) -> None:
     state = _states[environment]
-    state.book, state.report = Book(), None
-    state.drain.clear()
     if isinstance(environment.runner, MasterRunner) and environment.parsed_options is not None:
         setattr(environment.parsed_options, _RUN_OPTION, uuid4().hex[:8])
+    state.open_book(_test_of(environment))
+    state.report = None
 
 
 def _end(environment: Any, **kwargs: Any) -> None:
-    state, runner = _states[environment], environment.runner
+    state, runner, test = _states[environment], environment.runner, _test_of(environment)
+    book, run = state.book, state.end_run(test)
     if isinstance(runner, WorkerRunner):
-        state.tasks.spawn("end", _end_worker, environment, state)  # to hear the master meanwhile
+        state.tasks.spawn("end", _end_worker, environment, run, test)  # to hear the master meanwhile
         return
     silent = 0
     if isinstance(runner, MasterRunner):
-        silent = _await_workers(environment, state.book)
-    elif state.run is not None:
-        state.book.end(state.run.finish())
-        state.run = None
-        state.tasks.stop_periodic()
-    state.report = state.book.close(silent)
-    if state.report is not None:
-        lines = [*state.report.lines(), *_clock_lines(environment.stats)]
+        silent = _await_workers(environment, book, test)
+    elif run is not None:
+        book.end(state.finish(run))
+    found = book.close(silent)
+    last = state.book is book  # else the next test has begun: the report for listeners, and Locust's tables, are that one's
+    if last:
+        state.report = found
+    if found is not None:
+        lines = found.lines() + (_clock_lines(environment.stats) if last else [])
         if lines:
             log.info("\n".join(("RocketMQ", *lines, "")))
-        if state.report.account.lost:
+        if found.account.lost and last:
             fire(environment, "RMQ-LOST", "messages", 0.0, error=Failure("messages were lost"))
 
 
@@ -270,9 +319,10 @@ def _stop_first(environment: Any, **kwargs: Any) -> None:
         environment.runner.stop()
     state = _states[environment]
     with gevent.Timeout(_patience(environment), False):
-        if state.run is not None:
-            state.drain.wait(_LEAVE_PAUSE)
-            state.drain.set()
+        run = state.run
+        if run is not None:
+            run.drain.wait(_LEAVE_PAUSE)
+            run.drain.set()
         while state.run is not None:
             gevent.sleep(0.05)
 
@@ -286,52 +336,65 @@ def _add_report(environment: Any, data: dict[str, Any]) -> None:
         data[_KEY] = run.take()
 
 
-def _end_worker(environment: Any, state: _State) -> None:
+def _end_worker(environment: Any, run: Run | None, test: str) -> None:
     runner, told = environment.runner, None
-    if state.run is not None:
-        runner.send_message(_IDLE)
-        state.drain.wait(_patience(environment))
-        try:
-            told = state.run.finish()
-        finally:
-            state.run = None
-    runner.send_message(_END, told)
+    if run is not None:
+        runner.send_message(_IDLE, test)
+        run.drain.wait(_patience(environment))
+        told = _states[environment].finish(run)
+    runner.send_message(_END, {"test": test, "told": told})
 
 
 def _asked_to_stop(environment: Any, msg: Any, **kwargs: Any) -> None:
     """The master is about to quit, or waits for those that have not ended."""
-    runner = environment.runner
-    if runner.state not in (STATE_CLEANUP, STATE_STOPPED):
+    runner, state, test = environment.runner, _states[environment], msg.data
+    if runner.state not in (STATE_CLEANUP, STATE_STOPPED) and _test_of(environment) in ("", test):
         runner.stop()
-    elif runner.state == STATE_STOPPED and _states[environment].run is None:
-        runner.send_message(_END, None)
+    stopped = runner.state == STATE_STOPPED or _test_of(environment) != test
+    if stopped and (state.run is None or state.run.test != test):  # else its end is told in its time
+        runner.send_message(_END, {"test": test, "told": None})
+
+
+def _asked_to_drain(environment: Any, msg: Any, **kwargs: Any) -> None:
+    run = _states[environment].run
+    if run is not None and run.test == msg.data:
+        run.drain.set()
 
 
 # -- in a master ---------------------------------------------------------------------------------------------------------------
 
 
+def _book_of(environment: Any, test: str) -> Book:
+    """That of a test that has begun; what is told of one that is closed goes nowhere."""
+    return _states[environment].books.get(test) or Book()
+
+
 def _merge_report(environment: Any, data: dict[str, Any]) -> None:
     if _KEY in data:
-        _states[environment].book.merge(data[_KEY])
+        _book_of(environment, data[_KEY]["test"]).merge(data[_KEY])
+
+
+def _worker_idle(environment: Any, msg: Any, **kwargs: Any) -> None:
+    _book_of(environment, msg.data).idle.add(msg.node_id)
 
 
 def _worker_ended(environment: Any, msg: Any, **kwargs: Any) -> None:
-    book = _states[environment].book
-    if msg.data is not None:
-        book.end(msg.data)
+    book = _book_of(environment, msg.data["test"])
+    if msg.data["told"] is not None:
+        book.end(msg.data["told"])
     book.ended.add(msg.node_id)
 
 
-def _await_workers(environment: Any, book: Book) -> int:
+def _await_workers(environment: Any, book: Book, test: str) -> int:
     """Wait for the last reports; how many have not come."""
     runner = environment.runner
     awaited = {client.id for client in runner.clients.all if client.state != STATE_MISSING}
     with gevent.Timeout(_patience(environment), False):
-        runner.send_message(_STOP)
+        runner.send_message(_STOP, test)
         while not awaited <= book.idle | book.ended:
             gevent.sleep(0.05)
     with gevent.Timeout(_patience(environment), False):
-        runner.send_message(_DRAIN)
+        runner.send_message(_DRAIN, test)
         while not awaited <= book.ended:
             gevent.sleep(0.05)
     return len(awaited - book.ended)
