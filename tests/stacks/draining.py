@@ -41,6 +41,7 @@ def check_what_was_accepted_is_sent(cluster: EmbeddedCluster, server: Server) ->
     load.wait_for_processes(4)
     server.process.send_signal(signal.SIGHUP)
     load.wait_for_processes(6)
+    load.wait_for(200)
     assert server.stop(signal.SIGTERM) == 0
     accepted = {one["body"] for one in load.stop()}
     assert len(accepted) >= 200
