@@ -410,6 +410,7 @@ def test_pause_neither_hands_out_nor_pulls(lite: Any, producer: Producer, cluste
     assert offsets(consumer) == list(range(10))
     consumer.resume([queue(0)])
     assert offsets(consumer) == list(range(10, 20))
+    wait_for(lambda: cluster.brokers["broker-a"].pulls.held() == 2)
     consumer.pause([queue(0)])
     send(producer, 1, queue(0))  # ends the pull under way, which began before the pause
     wait_for(lambda: consumer.stats().cached_messages == 1)
