@@ -365,3 +365,16 @@ def test_a_timeout_of_the_caller_ends_the_send_and_is_seen(cluster: EmbeddedClus
         with pytest.raises(gevent.Timeout), gevent.Timeout(0.05):
             producer.send(Message("T", b"x"))
     assert isinstance(hook.seen[1][1].error, gevent.Timeout)
+
+
+@pytest.mark.parametrize("kind", [Producer, PushConsumer, PullConsumer, LitePullConsumer, SimpleConsumer])
+def test_starts_are_told(cluster: EmbeddedCluster, kind: Any) -> None:
+    started: list[object] = []
+    client = kind("g", namesrv=cluster.namesrv, hooks=[SimpleNamespace(before_start=started.append)])
+    if hasattr(client, "subscribe"):
+        client.subscribe("T")
+    if kind is PushConsumer:
+        client.register_listener(lambda msgs: None)
+    assert not started
+    with client:
+        assert started == [client]
