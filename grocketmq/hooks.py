@@ -80,7 +80,22 @@ class SendMode(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class SendMessageContext:
+class _CallContext:
+    """A call that hooks see twice, before and after."""
+
+    _data: dict[Any, Any] | None = field(default=None, init=False, repr=False)
+    _began: float = field(default_factory=monotonic, init=False, repr=False)
+
+    @property
+    def data(self) -> dict[Any, Any]:
+        """For hooks to keep what they need from before to after, each under a key of its own."""
+        if self._data is None:
+            self._data = {}
+        return self._data
+
+
+@dataclass(slots=True, eq=False)
+class SendMessageContext(_CallContext):
     """One call of ``send`` or its sisters.
 
     :param group: the producer's group.
@@ -101,15 +116,6 @@ class SendMessageContext:
     error: BaseException | None = None
     seconds: float = 0.0
     transactional: bool = False
-    _data: dict[Any, Any] | None = field(default=None, init=False, repr=False)
-    _began: float = field(default_factory=monotonic, init=False, repr=False)
-
-    @property
-    def data(self) -> dict[Any, Any]:
-        """For hooks to keep what they need from before to after, each under a key of its own."""
-        if self._data is None:
-            self._data = {}
-        return self._data
 
     @property
     def message(self) -> Message:
@@ -134,7 +140,7 @@ class SendTryContext:
 
 
 @dataclass(slots=True, eq=False)
-class ConsumeMessageContext:
+class ConsumeMessageContext(_CallContext):
     """One call of a listener, or messages that were polled.
 
     :param group: the consumer's group.
@@ -151,15 +157,6 @@ class ConsumeMessageContext:
     consumed: int = 0
     error: BaseException | None = None
     seconds: float = 0.0
-    _data: dict[Any, Any] | None = field(default=None, init=False, repr=False)
-    _began: float = field(default_factory=monotonic, init=False, repr=False)
-
-    @property
-    def data(self) -> dict[Any, Any]:
-        """As in :class:`SendMessageContext`."""
-        if self._data is None:
-            self._data = {}
-        return self._data
 
     @property
     def success(self) -> bool:

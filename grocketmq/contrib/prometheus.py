@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import inf
@@ -261,14 +262,14 @@ class _SharedGauges:
             name: Gauge(name, text, [label], registry=registry, multiprocess_mode="livesum")
             for name, (text, label) in _GAUGES.items()
         }
-        self._written: dict[str, set[str]] = {name: set() for name in _GAUGES}
+        self._written: defaultdict[str, set[str]] = defaultdict(set)
         self._writer: gevent.Greenlet | None = None
         drop_in_child(self)
 
     def abandon(self) -> None:
         """In a forked child: the parent tells of the parent's clients."""
         self._writer = None
-        self._written = {name: set() for name in _GAUGES}
+        self._written.clear()
 
     def write_on(self) -> None:
         """Write, until this process has no client any more; never blocks."""

@@ -31,13 +31,13 @@ class QueuePicker:
         :param info: the topic's queues, at least one.
         :param avoid: the broker that failed in the last try; taken only when there is no other.
         """
-        if self.faults is not None:
-            sound = self._pick_sound(info, avoid, self.faults)
-            if sound is not None:
-                return sound
         queues, turn = info.queues, self._turns.get(info.topic)
         if turn is None:
             turn = self._first_turn(info)
+        if self.faults is not None:
+            sound = self._pick_sound(info, turn, avoid, self.faults)
+            if sound is not None:
+                return sound
         queue = queues[turn % len(queues)]
         if queue.broker_name == avoid:
             for step in range(1, len(queues)):
@@ -48,11 +48,9 @@ class QueuePicker:
         self._turns[info.topic] = turn + 1
         return queue
 
-    def _pick_sound(self, info: TopicPublishInfo, avoid: str | None, faults: FaultTable) -> MessageQueue | None:
+    def _pick_sound(self, info: TopicPublishInfo, turn: int, avoid: str | None, faults: FaultTable) -> MessageQueue | None:
         """Of a broker without a penalty; else of one that answered last; None when there is neither."""
-        queues, turn = info.queues, self._turns.get(info.topic)
-        if turn is None:
-            turn = self._first_turn(info)
+        queues = info.queues
         for sound in (faults.is_available, faults.is_reachable):
             for step in range(turn, turn + len(queues)):
                 queue = queues[step % len(queues)]

@@ -57,10 +57,10 @@ class Deadline:
         :param what: the step, for the message.
         :raises RequestTimeout: when no time is left.
         """
-        left = self.at - monotonic()
-        if left <= 0.0:
+        left = self.remaining()
+        if not left:
             raise RequestTimeout(f"no time left to {what}")
-        return left if left > SHORTEST_WAIT else SHORTEST_WAIT
+        return left
 
     def __repr__(self) -> str:
         return f"<Deadline in {self.at - monotonic():.3f} s>"
